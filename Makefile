@@ -1,0 +1,47 @@
+# make demo    environment, install, phantom study, the main job on it
+# make test    environment, install, all tests
+# TORCH=cuda   a CUDA build of torch instead of the CPU build
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+TORCH ?= cpu
+TORCH_VERSION := 2.13.0
+TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+DEMO ?= demo-output
+TESTS ?= not slow
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed-$(TORCH)
+
+.PHONY: demo test lint bench clean
+
+demo: $(STAMP)
+	$(BIN)/oncofm demo $(DEMO)
+
+test: $(STAMP)
+	$(BIN)/pytest -m "$(TESTS)" $(PYTEST_ARGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+
+clean:
+	rm -rf $(VENV) $(DEMO)
+
+# pip first looks for a CPU wheel where the site keeps its wheels (find-links), then asks
+# PyTorch's own CPU index; the CUDA build is the one that the configured package index has.
+ifeq ($(TORCH),cuda)
+INSTALL_TORCH = $(BIN)/pip install --quiet --no-cache-dir "torch==$(TORCH_VERSION)"
+else
+INSTALL_TORCH = $(BIN)/pip install --quiet --no-deps --no-index "torch==$(TORCH_VERSION)" 2>/dev/null \
+	|| $(BIN)/pip install --quiet --no-deps --index-url $(TORCH_CPU_INDEX) "torch==$(TORCH_VERSION)"
+endif
+
+$(STAMP): requirements.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	rm -f $(VENV)/.installed-*
+	$(INSTALL_TORCH)
+	$(BIN)/pip install --quiet --no-deps --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	touch $@

@@ -1,0 +1,62 @@
+"""``oncofm demo``: a phantom study and the main job on it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from oncofm.cli.progress import show_progress
+from oncofm.cli.run import print_summary
+
+if TYPE_CHECKING:
+    from oncofm.demo.phantom import Lesion
+    from oncofm.workflow.job import JobResult
+
+if TYPE_CHECKING:
+    pass
+
+_SEED = 0
+
+
+def demo(
+    output: Path = typer.Argument(..., metavar="OUT", help="Folder for the study and results."),
+    weights: Path | None = typer.Option(
+        None, "--weights", help="Real weights. Default: seeded random weights without meaning."
+    ),
+) -> int:
+    """Make a small phantom study and run the main job on it.
+
+    OUT/study gets a chest phantom with three lesions of known centre and size, as a DICOM CT
+    series with a DICOM SEG and a scout view; OUT/results gets what `oncofm run` writes. The
+    weights are random unless --weights names a file, and every output says so.
+    """
+    from oncofm.demo.study import write_demo_study
+    from oncofm.results.files import prepare_output_folder
+    from oncofm.workflow.job import run_job
+    from oncofm.workflow.settings import Settings
+
+    prepare_output_folder(output)
+    study = write_demo_study(output / "study", seed=_SEED)
+    settings = Settings(weights=weights, random_seed=None if weights else _SEED)
+    results = output / "results"
+    with show_progress(json_lines=False) as report:
+        result = run_job([study.folder], results, settings, report=report)
+    print_summary(result, results)
+    if result.manifest.summary.exit_code == 0:
+        _show(study.lesions, result, results)
+    return result.manifest.summary.exit_code
+
+
+def _show(lesions: "tuple[Lesion, ...]", result: "JobResult", results: Path) -> None:
+    typer.echo("lesion                   true centre (LPS mm)        seed found (LPS mm)")
+    seeds = [lesion.seed for outcome in result.outcomes for lesion in outcome.done]
+    for truth, seed in zip(lesions, seeds, strict=True):
+        found_mm = getattr(seed, "position_mm", ())
+        typer.echo(f"{truth.label:<22}{_point(truth.centre_mm)}{_point(found_mm)}")
+    typer.echo(f"\nweights: {result.manifest.model.weights}\nresults: {results}")
+    for path in sorted(results.iterdir()):
+        typer.echo(f"  {path.name:<20} {path.stat().st_size:>10,} bytes")
+
+
+def _point(position_mm: tuple[float, ...]) -> str:
+    return "  (" + ", ".join(f"{value:7.2f}" for value in position_mm) + ")"

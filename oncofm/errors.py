@@ -1,0 +1,229 @@
+"""Every error a user can meet: one class per cause, one sentence per instance.
+
+Three families decide what an error does to a run:
+
+- `SetupError`: the command cannot start (exit code 1);
+- `Rejected`: this input or lesion cannot be used, its neighbours go on (state ``rejected``);
+- any other exception inside a case is a failure of ours (state ``failed``).
+
+`code` is the stable reason code written to ``cases.csv``. Messages name a UID or a file, say
+what is wrong and what to do, and never carry patient data.
+"""
+
+from typing import ClassVar
+
+
+class OncofmError(Exception):
+    """Base of all errors raised on purpose."""
+
+    code: ClassVar[str] = "error"
+
+
+# --- the command cannot start -------------------------------------------------------------
+
+
+class SetupError(OncofmError):
+    """The command cannot start as it was asked to."""
+
+    code = "setup"
+
+
+class InputNotFoundError(SetupError):
+    """An input path does not exist or holds nothing to work on."""
+
+    code = "input_not_found"
+
+
+class OutputNotWritableError(SetupError):
+    """The output folder cannot be written."""
+
+    code = "output_not_writable"
+
+
+class SeedTableError(SetupError):
+    """A seed table lacks columns or cannot be parsed at all."""
+
+    code = "seed_table_invalid"
+
+
+class DeviceError(SetupError):
+    """The requested compute device or precision is not available."""
+
+    code = "device_unavailable"
+
+
+class ModelUnknownError(SetupError):
+    """No model of that name is described under ``models/``."""
+
+    code = "model_unknown"
+
+
+class WeightsMissingError(SetupError):
+    """No weights file was given or found."""
+
+    code = "weights_missing"
+
+
+class WeightsInvalidError(SetupError):
+    """A weights file does not hold exactly the expected tensors."""
+
+    code = "weights_invalid"
+
+
+class WeightsChecksumError(SetupError):
+    """A weights file has another SHA-256 than the expected one."""
+
+    code = "weights_checksum"
+
+
+class DownloadError(SetupError):
+    """A download did not complete."""
+
+    code = "download_failed"
+
+
+# --- an input or a lesion cannot be used --------------------------------------------------
+
+
+class Rejected(OncofmError):
+    """An input or lesion that cannot be used; its neighbours go on."""
+
+    code = "rejected"
+
+
+class UnreadableFileError(Rejected):
+    """A file that claims to be an image but cannot be read."""
+
+    code = "unreadable_file"
+
+
+class NotCTError(Rejected):
+    """A series of a modality the model was not made for."""
+
+    code = "not_ct"
+
+
+class LocalizerError(Rejected):
+    """A scout view (topogram), not a volume."""
+
+    code = "localizer"
+
+
+class SecondaryCaptureError(Rejected):
+    """A secondary capture or a derived screen image, not a volume."""
+
+    code = "secondary_capture"
+
+
+class MissingGeometryError(Rejected):
+    """Image Position, Image Orientation or Pixel Spacing is absent or invalid."""
+
+    code = "missing_geometry"
+
+
+class MissingRescaleError(Rejected):
+    """No Rescale Slope / Intercept: the pixel values are not Hounsfield units."""
+
+    code = "missing_rescale"
+
+
+class SingleSliceError(Rejected):
+    """A series with one slice has no depth to sample."""
+
+    code = "single_slice"
+
+
+class DuplicatePositionError(Rejected):
+    """Two slices claim one position with different pixels."""
+
+    code = "duplicate_position"
+
+
+class SeriesGapError(Rejected):
+    """Slices are missing inside the patch."""
+
+    code = "gap_in_patch"
+
+
+class SliceUndecodableError(Rejected):
+    """Pixel data that a patch needs is truncated or cannot be decoded."""
+
+    code = "slice_undecodable"
+
+
+class VolumeUnsupportedError(Rejected):
+    """A volume file with more than one component, more than 3 axes, or no geometry."""
+
+    code = "volume_unsupported"
+
+
+class SeedInvalidError(Rejected):
+    """A seed row without a readable image or finite coordinates."""
+
+    code = "seed_invalid"
+
+
+class SeedOutsideVolumeError(Rejected):
+    """The seed does not lie inside the volume."""
+
+    code = "seed_outside_volume"
+
+
+class VoxelsNotFiniteError(Rejected):
+    """NaN or infinite voxels around the seed."""
+
+    code = "voxels_not_finite"
+
+
+class NoSeedsError(Rejected):
+    """A CT volume that no segmentation, mask or seed table points at."""
+
+    code = "no_seeds"
+
+
+class SegmentEmptyError(Rejected):
+    """A segment or label without voxels (above the minimum volume)."""
+
+    code = "segment_empty"
+
+
+class SegmentationInvalidError(Rejected):
+    """A SEG object or mask that cannot be read."""
+
+    code = "segmentation_invalid"
+
+
+class SegmentationUnreferencedError(Rejected):
+    """A SEG that names no source series and fits none, or more than one."""
+
+    code = "segmentation_unreferenced"
+
+
+class SeriesAbsentError(Rejected):
+    """The series a seed or SEG refers to is not in the input."""
+
+    code = "series_absent"
+
+
+class SeriesAmbiguousError(Rejected):
+    """More than one volume fits a seed that names none."""
+
+    code = "series_ambiguous"
+
+
+class FrameOfReferenceError(Rejected):
+    """A SEG in another frame of reference than the series it refers to."""
+
+    code = "frame_of_reference_mismatch"
+
+
+class RTStructUnsupportedError(Rejected):
+    """An RTSTRUCT, from which this version reads no seeds."""
+
+    code = "rtstruct_unsupported"
+
+
+class SeedsElsewhereError(Rejected):
+    """A SEG that is not looked at because a seed table or mask was given."""
+
+    code = "seeds_given"

@@ -1,0 +1,170 @@
+"""The run manifest: what ran, on what, with what, and how it ended."""
+
+import hashlib
+import json
+import platform
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+import oncofm
+from oncofm.encoders.encoder import Encoder
+from oncofm.results.files import write_text
+
+RESEARCH_USE = "For research use only. Not for clinical care. Not a medical device."
+_REPORTED_PACKAGES = ("numpy", "torch", "pydicom", "SimpleITK", "pyarrow", "python-gdcm")
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+
+class Software(_Section):
+    """Versions of oncofm and of the libraries that can change a number."""
+
+    name: str
+    version: str
+    python: str
+    platform: str
+    packages: dict[str, str]
+
+
+class Model(_Section):
+    """The foundation model and its parameters."""
+
+    name: str
+    weights_sha256: str
+    weights: str
+    licence: str
+    engine: str
+    device: str
+    precision: str
+    batch_size: int
+
+
+class Configuration(_Section):
+    """Everything a user can choose that changes a feature."""
+
+    model: str
+    weights_sha256: str
+    profile: str
+    precision: str
+    per: str
+    min_volume_mm3: float
+    seg_threshold: float
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the canonical JSON, the same on every machine."""
+        text = json.dumps(self.model_dump(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Provenance(_Section):
+    """What every row of every table repeats, so that no table is an orphan."""
+
+    software: str
+    model: str
+    weights: str
+    weights_sha256: str
+    profile: str
+    device: str
+    precision: str
+    configuration_hash: str
+
+
+class Inputs(_Section):
+    """What was read, by UID."""
+
+    series_uids: list[str]
+    segmentation_uids: list[str]
+    n_files_skipped: int
+
+
+class Summary(_Section):
+    """How many ended how."""
+
+    cases: dict[str, int]
+    lesions: dict[str, int]
+    left_out: dict[str, int]
+    exit_code: int
+
+
+class RunManifest(_Section):
+    """The content of ``run.json``."""
+
+    schema_version: int = 1
+    statement: str = RESEARCH_USE
+    software: Software
+    model: Model
+    configuration: Configuration
+    configuration_hash: str
+    inputs: Inputs
+    summary: Summary
+    seconds: dict[str, float]
+    peak_memory_mib: float
+    finished_at: str
+
+
+def describe_weights(encoder: Encoder) -> str:
+    """Say in a few words which weights ran; random ones are named as such."""
+    weights = encoder.weights
+    if weights.random_seed is not None:
+        return f"RANDOM WEIGHTS (seed {weights.random_seed}): the features have no meaning"
+    return weights.path.name if weights.path else weights.model
+
+
+def describe_model(encoder: Encoder) -> Model:
+    """Describe a loaded encoder for the manifest."""
+    return Model(
+        name=encoder.weights.model,
+        weights_sha256=encoder.weights.sha256,
+        weights=describe_weights(encoder),
+        licence=encoder.weights.licence,
+        engine=encoder.engine,
+        device=encoder.device,
+        precision=encoder.precision,
+        batch_size=encoder.batch_size,
+    )
+
+
+def describe_software() -> Software:
+    """Versions as installed."""
+    packages = {}
+    for name in _REPORTED_PACKAGES:
+        try:
+            packages[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return Software(
+        name="oncofm",
+        version=oncofm.__version__,
+        python=platform.python_version(),
+        platform=platform.platform(),
+        packages=packages,
+    )
+
+
+def provenance(encoder: Encoder, configuration: Configuration) -> Provenance:
+    """Derive the columns that every table repeats."""
+    return Provenance(
+        software=f"oncofm {oncofm.__version__}",
+        model=configuration.model,
+        weights=describe_weights(encoder),
+        weights_sha256=configuration.weights_sha256,
+        profile=configuration.profile,
+        device=encoder.device,
+        precision=configuration.precision,
+        configuration_hash=configuration.digest(),
+    )
+
+
+def write_manifest(manifest: RunManifest, target: Path) -> None:
+    """Write the manifest as indented JSON, atomically."""
+    write_text(target, manifest.model_dump_json(indent=2) + "\n")
+
+
+def utc_now() -> str:
+    """Return the time of day in ISO 8601, UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")

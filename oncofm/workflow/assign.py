@@ -1,0 +1,164 @@
+"""Which volume a given seed belongs to: rows of a seed table, labels of a mask file."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from oncofm.errors import (
+    Rejected,
+    SeedOutsideVolumeError,
+    SeriesAbsentError,
+    SeriesAmbiguousError,
+)
+from oncofm.imaging.dicom_series import DicomSeries
+from oncofm.imaging.formats import is_volume_file
+from oncofm.imaging.volume import Volume
+from oncofm.seeds.seed import RejectedSeed, Seed
+from oncofm.seeds.table import SeedTable, read_seed_table
+from oncofm.workflow.drafts import Draft, Pool
+from oncofm.workflow.settings import Settings
+
+
+def assign_seed_file(path: Path, pool: Pool, settings: Settings) -> list[Draft]:
+    """Hand the lesions of a seed table or a label mask to the cases of a pool.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        Table (CSV, JSON lines, Parquet) or mask (NIfTI, NRRD, MetaImage).
+    pool : Pool
+        Its drafts receive the lesions.
+    settings : Settings
+        How a mask becomes seeds.
+
+    Returns
+    -------
+    list of Draft
+        Lesions that belong to no volume of the pool, as cases of their own.
+
+    Raises
+    ------
+    SetupError
+        If the file does not exist or is no table.
+    """
+    if is_volume_file(path):
+        return _assign_mask(path, pool, settings)
+    return _assign_table(read_seed_table(path), pool)
+
+
+def choose_draft(
+    candidates: Sequence[Draft], position_mm: tuple[float, float, float], hint: str
+) -> Draft:
+    """Choose the case of a point that names a place but no volume.
+
+    Parameters
+    ----------
+    candidates : sequence of Draft
+        Cases at that place.
+    position_mm : tuple of float
+        LPS millimetres. Only decides between volumes of one series.
+    hint : str
+        What the user can do, for the sentence.
+
+    Raises
+    ------
+    SeriesAbsentError
+        If there is no candidate.
+    SeriesAmbiguousError
+        If there are several that the point does not tell apart: a guess might be another
+        patient's scan.
+    SeedOutsideVolumeError
+        If a series has several volumes and the point is in none of them.
+    """
+    if not candidates:
+        raise SeriesAbsentError(f"There is no CT volume for this seed in the input; {hint}.")
+    if len(candidates) == 1:
+        return candidates[0]
+    if len({draft.series_uid for draft in candidates}) > 1:
+        raise SeriesAmbiguousError(
+            f"{len(candidates)} CT volumes could be meant by this seed; {hint}."
+        )
+    inside = [draft for draft in candidates if draft.volume and _contains(draft, position_mm)]
+    if len(inside) == 1:
+        return inside[0]
+    series_uid = candidates[0].series_uid
+    if inside:
+        raise SeriesAmbiguousError(
+            f"{len(inside)} volumes of series {series_uid} hold this seed; give them as inputs "
+            "of their own."
+        )
+    raise SeedOutsideVolumeError(
+        f"The seed lies in none of the {len(candidates)} volumes of series {series_uid}; check "
+        "that it is in LPS millimetres and belongs to this scan."
+    )
+
+
+def _contains(draft: Draft, position_mm: tuple[float, float, float]) -> bool:
+    assert draft.volume is not None
+    geometry = draft.volume.geometry
+    index = geometry.to_index(np.array([position_mm]))[0]
+    return bool((index >= -0.5).all() and (index <= np.array(geometry.shape) - 0.5).all())
+
+
+def _assign_mask(path: Path, pool: Pool, settings: Settings) -> list[Draft]:
+    from oncofm.seeds.label_mask import read_label_mask
+
+    orphan = Draft(case_id=path.name)
+    try:
+        orphan.lesions += read_label_mask(
+            path, per=settings.per, min_volume_mm3=settings.min_volume_mm3
+        )
+        draft = choose_draft(
+            list(pool.drafts.values()),
+            (0.0, 0.0, 0.0),
+            f"give exactly one volume together with the label mask {path.name}",
+        )
+    except Rejected as error:
+        orphan.error = error
+        return [orphan]
+    draft.lesions += orphan.lesions
+    return []
+
+
+def _assign_table(table: SeedTable, pool: Pool) -> list[Draft]:
+    orphans: dict[str, Draft] = {}
+    for seed, image_path, series_uid in zip(
+        table.seeds, table.image_paths, table.series_uids, strict=True
+    ):
+        place = series_uid or image_path
+        candidates = [
+            draft
+            for draft in pool.drafts.values()
+            if (not series_uid or draft.series_uid == series_uid)
+            and (not image_path or _lies_at(draft, image_path, table.path.parent))
+        ]
+        try:
+            if series_uid in pool.left_out and not candidates:
+                raise pool.left_out[series_uid].error
+            position_mm = seed.position_mm if isinstance(seed, Seed) else (0.0, 0.0, 0.0)
+            hint = f"add a column series_uid to {table.path.name}, or correct it"
+            choose_draft(candidates, position_mm, hint).lesions.append(seed)
+        except Rejected as error:
+            orphan = orphans.setdefault(place, Draft(case_id=place or table.path.name))
+            orphan.lesions.append(_reject(seed, error))
+    return list(orphans.values())
+
+
+def _reject(seed: Seed | RejectedSeed, error: Rejected) -> RejectedSeed:
+    if isinstance(seed, RejectedSeed):
+        return seed
+    return RejectedSeed(seed.lesion_id, seed.source, error)
+
+
+def _lies_at(draft: Draft, image_path: str, table_folder: Path) -> bool:
+    """Whether a case's files lie at or below a path of a seed table."""
+    places = [Path(image_path).resolve(), (table_folder / image_path).resolve()]
+    return any(file.is_relative_to(place) for file in _files(draft.volume) for place in places)
+
+
+def _files(volume: Volume | None) -> Iterable[Path]:
+    if isinstance(volume, DicomSeries):
+        return [Path(volume.frames[0].instance.source.name).resolve()]
+    path = getattr(volume, "path", None)
+    return [] if path is None else [path.resolve()]

@@ -1,0 +1,274 @@
+"""The main job: a folder of images in, tables and a manifest out."""
+
+import resource
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from oncofm.encoders.encoder import Encoder
+from oncofm.errors import OutputNotWritableError
+from oncofm.imaging.patch import PatchSpec
+from oncofm.results.files import prepare_output_folder
+from oncofm.results.manifest import (
+    Configuration,
+    Inputs,
+    RunManifest,
+    Summary,
+    describe_model,
+    describe_software,
+    provenance,
+    utc_now,
+    write_manifest,
+)
+from oncofm.results.table import ResultTable, table_from_rows, write_table
+from oncofm.workflow.case import CaseOutcome, CaseState, InputVerdict
+from oncofm.workflow.discover import Worklist, discover
+from oncofm.workflow.run import run_cases
+from oncofm.workflow.settings import MODEL, Settings
+from oncofm.workflow.tabulate import tabulate_cases, tabulate_features
+
+EXIT_DONE, EXIT_SOME_NOT_DONE, EXIT_NONE_DONE = 0, 2, 3
+
+_BYTES_PER_LESION = 90_000
+"""Upper bound of what one lesion adds to the tables: 4096 features as text and as binary."""
+_BYTES_PER_RUN = 2_000_000
+
+Report = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """How a job ended.
+
+    Attributes
+    ----------
+    manifest : RunManifest
+        As in ``run.json``; ``summary.exit_code`` is the promised exit code.
+    outcomes : tuple of CaseOutcome
+        Every case.
+    verdicts : tuple of InputVerdict
+        Everything that was seen and is no case.
+    """
+
+    manifest: RunManifest
+    outcomes: tuple[CaseOutcome, ...]
+    verdicts: tuple[InputVerdict, ...]
+
+
+def run_job(
+    inputs: Sequence[Path],
+    output: Path,
+    settings: Settings,
+    *,
+    seeds: Path | None = None,
+    report: Report = lambda event: None,
+) -> JobResult:
+    """Find the cases in the inputs, compute their features, write every output.
+
+    Parameters
+    ----------
+    inputs : sequence of pathlib.Path
+        Folders, zip archives or files. Never changed.
+    output : pathlib.Path
+        Folder for ``features.parquet``, ``features.csv``, ``cases.csv``, ``run.json`` and, if
+        something was no DICOM, ``skipped.csv``. Files of these names are replaced.
+    settings : Settings
+        What the user chose.
+    seeds : pathlib.Path or None
+        Seed table or label mask; without it DICOM SEGs among the inputs say where lesions are.
+    report : callable
+        Takes progress events.
+
+    Returns
+    -------
+    JobResult
+        What was written, in memory.
+
+    Raises
+    ------
+    SetupError
+        Before or instead of any result: missing input, weights, device, unwritable output.
+    """
+    seconds: dict[str, float] = {}
+    started = time.perf_counter()
+    prepare_output_folder(output)
+    spec = PatchSpec(profile=settings.profile)
+    with ThreadPoolExecutor(1, thread_name_prefix="loader") as loader:
+        # Importing torch and reading 0.7 GB of weights overlaps with reading the headers.
+        load_encoder = start_loading(loader, settings, seconds)
+        with _timed(seconds, "discover"):
+            worklist = discover(inputs, seeds, settings)
+        _check_free_space(output, worklist)
+        n_lesions = sum(len(case.seeds) for case in worklist.cases)
+        report({"event": "start", "n_cases": len(worklist.cases), "n_lesions": n_lesions})
+        outcomes = []
+        with _timed(seconds, "sample_and_encode"):
+            for outcome in run_cases(worklist.cases, load_encoder, spec):
+                outcomes.append(outcome)
+                report(_case_event(outcome))
+        with _timed(seconds, "wait_for_encoder"):
+            encoder = load_encoder()
+    configuration = configure(encoder, settings)
+    with _timed(seconds, "write"):
+        _write_tables(output, worklist, outcomes, encoder, configuration)
+    seconds["total"] = round(time.perf_counter() - started, 3)
+    manifest = _describe_run(worklist, outcomes, encoder, configuration, seconds)
+    write_manifest(manifest, output / "run.json")
+    report({"event": "end", **manifest.summary.model_dump()})
+    return JobResult(manifest, tuple(outcomes), worklist.verdicts)
+
+
+def start_loading(
+    loader: ThreadPoolExecutor, settings: Settings, seconds: dict[str, float]
+) -> Callable[[], Encoder]:
+    """Start to load the encoder in the background; what is missing is said at once.
+
+    Raises
+    ------
+    WeightsMissingError
+        If there is no weights file, before anything heavy is imported.
+    """
+    from oncofm.encoders.weights import find_weights
+
+    path = None
+    if settings.random_seed is None:
+        path = find_weights(MODEL, settings.weights)
+
+    def load() -> Encoder:
+        with _timed(seconds, "load_encoder"):
+            from oncofm.encoders import load_encoder
+
+            return load_encoder(
+                MODEL,
+                path,
+                device=settings.device,
+                precision=settings.precision,
+                batch_size=settings.batch_size,
+                expected_sha256=settings.expected_sha256,
+                random_seed=settings.random_seed,
+            )
+
+    return loader.submit(load).result
+
+
+def configure(encoder: Encoder, settings: Settings) -> Configuration:
+    """Gather what identifies a configuration: everything that can change a feature."""
+    return Configuration(
+        model=encoder.weights.model,
+        weights_sha256=encoder.weights.sha256,
+        profile=settings.profile,
+        precision=encoder.precision,
+        per=settings.per,
+        min_volume_mm3=settings.min_volume_mm3,
+        seg_threshold=settings.seg_threshold,
+    )
+
+
+def exit_code(states: Sequence[CaseState]) -> int:
+    """0 if every case is done, 3 if none is (or there is none), 2 in between."""
+    if not states or not any(state in (CaseState.DONE, CaseState.PARTIAL) for state in states):
+        return EXIT_NONE_DONE
+    return EXIT_DONE if all(state is CaseState.DONE for state in states) else EXIT_SOME_NOT_DONE
+
+
+def _check_free_space(output: Path, worklist: Worklist) -> None:
+    n_lesions = sum(len(case.seeds) for case in worklist.cases)
+    needed = _BYTES_PER_RUN + n_lesions * _BYTES_PER_LESION
+    free = shutil.disk_usage(output).free
+    if free < needed:
+        raise OutputNotWritableError(
+            f"Output folder {output} has {free / 1e6:.1f} MB free, and the tables of "
+            f"{n_lesions} lesions need up to {needed / 1e6:.1f} MB; free space first."
+        )
+
+
+def _write_tables(
+    output: Path,
+    worklist: Worklist,
+    outcomes: list[CaseOutcome],
+    encoder: Encoder,
+    configuration: Configuration,
+) -> None:
+    origin = provenance(encoder, configuration)
+    features = tabulate_features(outcomes, origin, encoder.n_features)
+    write_table(features, output / "features.parquet")
+    write_table(features, output / "features.csv")
+    write_table(tabulate_cases(outcomes, worklist.verdicts, origin), output / "cases.csv")
+    skipped = output / "skipped.csv"
+    if worklist.skipped:
+        rows = [{"file": file.name, "reason": file.reason} for file in worklist.skipped]
+        write_table(ResultTable(table_from_rows(rows, {"file": str, "reason": str})), skipped)
+    else:
+        skipped.unlink(missing_ok=True)
+
+
+def _describe_run(
+    worklist: Worklist,
+    outcomes: list[CaseOutcome],
+    encoder: Encoder,
+    configuration: Configuration,
+    seconds: dict[str, float],
+) -> RunManifest:
+    lesions = [lesion for outcome in outcomes for lesion in outcome.lesions]
+    n_broken = sum(1 for verdict in worklist.verdicts if verdict.level == "file")
+    states = [outcome.state for outcome in outcomes] + [CaseState.REJECTED] * n_broken
+    seg_uids = {lesion.seed.source.sop_instance_uid for lesion in lesions} - {""}
+    return RunManifest(
+        software=describe_software(),
+        model=describe_model(encoder),
+        configuration=configuration,
+        configuration_hash=configuration.digest(),
+        inputs=Inputs(
+            series_uids=sorted({outcome.case.series_uid for outcome in outcomes} - {""}),
+            segmentation_uids=sorted(seg_uids),
+            n_files_skipped=len(worklist.skipped),
+        ),
+        summary=Summary(
+            cases=_count(outcome.state for outcome in outcomes),
+            lesions=_count(lesion.state for lesion in lesions),
+            left_out=dict(Counter(verdict.error.code for verdict in worklist.verdicts)),
+            exit_code=exit_code(states),
+        ),
+        seconds=seconds,
+        peak_memory_mib=round(peak_memory_mib(), 1),
+        finished_at=utc_now(),
+    )
+
+
+def peak_memory_mib() -> float:
+    """Largest resident set of this process so far, in MiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def _count(states: Iterator[CaseState]) -> dict[str, int]:
+    counted = Counter(states)
+    return {state.value: counted[state] for state in CaseState}
+
+
+def _case_event(outcome: CaseOutcome) -> dict[str, Any]:
+    return {
+        "event": "case",
+        "case_id": outcome.case.case_id,
+        "state": outcome.state.value,
+        "reason": outcome.reason,
+        "message": outcome.message,
+        "n_lesions": len(outcome.lesions),
+        "n_done": len(outcome.done),
+    }
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], part: str) -> Iterator[None]:
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        seconds[part] = round(time.perf_counter() - start, 3)

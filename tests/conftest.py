@@ -1,0 +1,66 @@
+"""Fixtures that every test folder shares."""
+
+import csv
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from fakes import VoxelEncoder
+
+SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of real scans and reference features; absent on a user's clone."""
+    if not (SHARED_DATA / "reference" / "seeds.csv").is_file():
+        pytest.skip(f"REAL DATA MISSING: {SHARED_DATA} is not there, real scans go untested")
+    return SHARED_DATA
+
+
+@dataclass(frozen=True)
+class CliResult:
+    """What a command left behind."""
+
+    code: int
+    stdout: str
+    stderr: str
+    output: Path
+
+    @property
+    def cases(self) -> list[dict[str, str]]:
+        with (self.output / "cases.csv").open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+
+    @property
+    def manifest(self) -> dict:
+        return json.loads((self.output / "run.json").read_text(encoding="utf-8"))
+
+    @property
+    def features(self) -> pd.DataFrame:
+        return pd.read_parquet(self.output / "features.parquet")
+
+    def rows(self, level: str) -> list[dict[str, str]]:
+        return [row for row in self.cases if row["level"] == level]
+
+
+@pytest.fixture
+def cli(monkeypatch, capsys, tmp_path):
+    """Run a command in this process with an encoder that has no network."""
+    from oncofm.cli import main
+    from oncofm.workflow import features, job
+
+    encoder = VoxelEncoder()
+    for module in (job, features):
+        monkeypatch.setattr(module, "start_loading", lambda *_: lambda: encoder)
+
+    def run(*arguments: object) -> CliResult:
+        monkeypatch.setattr("sys.argv", ["oncofm", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        printed = capsys.readouterr()
+        return CliResult(end.value.code, printed.out, printed.err, Path(str(arguments[-1])))
+
+    return run

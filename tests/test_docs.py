@@ -1,0 +1,39 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from oncofm import errors
+
+ROOT = Path(__file__).parents[1]
+
+
+def subclasses(family):
+    return [
+        value
+        for value in vars(errors).values()
+        if isinstance(value, type) and issubclass(value, family) and value is not family
+    ]
+
+
+def test_every_reason_code_is_documented_and_has_one_class():
+    codes = [error.code for error in subclasses(errors.Rejected)]
+    assert len(codes) == len(set(codes))
+    documented = set(re.findall(r"^\| `(\w+)`", (ROOT / "docs/reasons.md").read_text(), re.M))
+    assert set(codes) <= documented
+
+
+def test_every_warning_code_in_the_code_is_documented():
+    used = set()
+    for path in (ROOT / "oncofm").rglob("*.py"):
+        used |= set(re.findall(r"Notice\(\s*\"(\w+)\"", path.read_text()))
+        used |= set(re.findall(r"\"(\w+_left_out)\"", path.read_text()))
+    text = (ROOT / "docs/reasons.md").read_text()
+    missing = {code for code in used if f"`{code}`" not in text}
+    assert not missing
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/reasons.md"])
+def test_links_lead_somewhere(name):
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / name).read_text()):
+        assert (ROOT / name).parent.joinpath(target).exists(), target
