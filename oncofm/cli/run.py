@@ -117,6 +117,8 @@ def print_summary(result: "JobResult", output: Path) -> None:
     for verdict in result.verdicts:
         if verdict.level == "file":
             typer.echo(f"rejected: {verdict.error}", err=True)
+    if not result.outcomes:
+        typer.echo("The input holds no CT volume and no DICOM SEG; see cases.csv.", err=True)
     cases, lesions = result.manifest.summary.cases, result.manifest.summary.lesions
     typer.echo(
         f"{cases['done']} of {sum(cases.values())} cases done, {lesions['done']} of "

@@ -1,4 +1,19 @@
-"""CT volumes out of a DICOM series: judged by their headers, decoded slice by slice on demand."""
+"""CT volumes out of a DICOM series: judged by their headers, decoded slice by slice on demand.
+
+The policy, with the code of each error (the series or volume is rejected) or notice (it is used):
+
+- another modality, or no CT image: ``not_ct``; localizers: ``localizer``; secondary captures and
+  screen shots: ``secondary_capture``; no Image Position, Image Orientation or Pixel Spacing:
+  ``missing_geometry``. Among other images they are left out: ``..._left_out``.
+- no Rescale Slope or Intercept in any one image: ``missing_rescale``.
+- two slices in one place: equal pixels ``duplicate_dropped``; different pixels are split by
+  acquisition (``series_split``) or, if that does not explain them, ``duplicate_position``.
+- several orientations, sizes, spacings or frames of reference: ``series_split``; one slice only:
+  ``single_slice``.
+- ``missing_slices``, ``varying_spacing``, ``gantry_tilt``: every slice is used where it lies. A
+  patch over a hole of more than 2.5 median steps is rejected by `sample_patch`.
+- a slice that cannot be decoded: ``slice_undecodable``, for boxes that need it only.
+"""
 
 import threading
 from collections.abc import Sequence
@@ -229,13 +244,16 @@ def _compare_duplicates(series: SeriesRecord) -> tuple[int, list[InstanceRecord]
 
 
 def _same_bytes(a: Source, b: Source) -> bool:
-    with a.open() as file_a, b.open() as file_b:
-        while True:
-            part_a, part_b = file_a.read(_COMPARED_BYTES), file_b.read(_COMPARED_BYTES)
-            if part_a != part_b:
-                return False
-            if not part_a:
-                return True
+    try:
+        with a.open() as file_a, b.open() as file_b:
+            while True:
+                part_a, part_b = file_a.read(_COMPARED_BYTES), file_b.read(_COMPARED_BYTES)
+                if part_a != part_b:
+                    return False
+                if not part_a:
+                    return True
+    except Exception:
+        return False  # decoding it fails likewise, and then tells which of the two is bad
 
 
 _LEFT_OUT = {

@@ -496,6 +496,15 @@ def test_a_broken_copy_does_not_spoil_the_good_one(tmp_path):
     np.testing.assert_array_equal(whole(volume), truth())
 
 
+def test_a_copy_that_vanished_after_the_scan(tmp_path):
+    write(tmp_path / "a")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    (series,) = scan_dicom(tmp_path).series
+    series.duplicates[3].source.path.unlink()
+    volume = one(ct_volumes(series))
+    np.testing.assert_array_equal(whole(volume), truth())
+
+
 # --- several volumes in one series --------------------------------------------------------
 
 

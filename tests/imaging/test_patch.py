@@ -4,6 +4,8 @@ import csv
 
 import numpy as np
 import pytest
+from imaging.oracles import itk_pipeline, monai_pipeline
+from imaging.volumes import ArrayVolume, noise, sitk_affine, sitk_image
 from scipy.spatial.transform import Rotation
 
 from oncofm.errors import SeedOutsideVolumeError
@@ -12,8 +14,6 @@ from oncofm.imaging.geometry import Geometry
 from oncofm.imaging.patch import PatchSpec, sample_patch
 from oncofm.imaging.scan import scan_dicom
 from oncofm.imaging.volume_file import VolumeFile
-from tests.imaging.oracles import itk_pipeline, monai_pipeline
-from tests.imaging.volumes import ArrayVolume, noise, sitk_affine, sitk_image
 
 MHUB, PAPER = PatchSpec("mhub"), PatchSpec("paper")
 AXIAL, FLIPPED = np.eye(3), np.diag([-1.0, -1.0, -1.0])

@@ -200,6 +200,15 @@ def test_spaces_and_umlauts(tmp_path):
     assert len(scan_dicom(tmp_path / "Müller, Größe 1").series[0].instances) == 6
 
 
+def test_thousands_of_unrelated_files(tmp_path):
+    write_series(tmp_path)
+    for number in range(3000):
+        (tmp_path / f"{number}.txt").write_bytes(b"unrelated " * 20)
+    scan = scan_dicom(tmp_path)
+    assert len(scan.skipped) == 3000
+    assert len(scan.series[0].instances) == 6
+
+
 # --- zip ----------------------------------------------------------------------------------
 
 

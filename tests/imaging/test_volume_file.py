@@ -4,6 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from imaging.oracles import monai_pipeline
+from imaging.volumes import noise, sitk_affine, sitk_image
 
 from oncofm.errors import (
     SingleSliceError,
@@ -14,8 +16,6 @@ from oncofm.errors import (
 from oncofm.imaging.patch import PatchSpec, sample_patch
 from oncofm.imaging.volume import Volume
 from oncofm.imaging.volume_file import VolumeFile
-from tests.imaging.oracles import monai_pipeline
-from tests.imaging.volumes import noise, sitk_affine, sitk_image
 
 SHAPE = (30, 20, 10)
 AFFINE = np.array([[0.6, 0.48, 0, -7], [0.48, -0.6, 0, 8], [0, 0, -2.5, 9], [0, 0, 0, 1.0]])

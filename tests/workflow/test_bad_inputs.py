@@ -123,7 +123,7 @@ def test_an_empty_folder_is_no_success(cli, tmp_path):
     result = cli("run", tmp_path / "in", tmp_path / "out")
     assert result.code == 3
     assert result.cases == []
-    assert "0 of 0 cases done" in result.stderr
+    assert "no CT volume" in result.stderr
 
 
 def test_an_input_that_does_not_exist(cli, tmp_path):
