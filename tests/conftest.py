@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,3 +65,16 @@ def cli(monkeypatch, capsys, tmp_path):
         return CliResult(end.value.code, printed.out, printed.err, Path(str(arguments[-1])))
 
     return run
+
+
+@pytest.fixture(scope="session")
+def seed0_weights(tmp_path_factory) -> Iterator[Path]:
+    """Seeded random weights as a file of the published layout, 738 MB, written once."""
+    import torch
+
+    from oncofm.encoders.fmcib import random_weights
+
+    path = tmp_path_factory.mktemp("weights") / "seed0.torch"
+    torch.save({"trunk_state_dict": random_weights(0)}, path)
+    yield path
+    path.unlink()

@@ -157,6 +157,14 @@ class Geometry:
         j = _dot(to_j, x_mm, y_mm, z_mm) - (origins_j[below] + fraction * steps_j[below])
         return i, j, below + fraction
 
+    def holds(self, position_mm: Sequence[float] | np.ndarray) -> bool:
+        """Whether a point (LPS mm) lies within the outer edges of the voxels.
+
+        As in ITK, the first edge of each axis counts as inside, the last one does not.
+        """
+        index = self.to_index(np.array([position_mm]))[0]
+        return bool((index >= -0.5).all() and (index < np.array(self.shape) - 0.5).all())
+
     def to_lps(self, index: np.ndarray) -> np.ndarray:
         """Place continuous indices in the patient; the inverse of `to_index`.
 

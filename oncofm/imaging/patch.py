@@ -105,8 +105,7 @@ def sample_patch(volume: Volume, position_mm: tuple[float, float, float], spec: 
         If a slice that the patch needs cannot be decoded.
     """
     seed_mm = np.array(position_mm, dtype=np.float64)
-    seed_index = volume.geometry.to_index(seed_mm[None])
-    if not _inside(tuple(seed_index.T), volume.geometry.shape).all():
+    if not volume.geometry.holds(seed_mm):
         raise _outside(volume, position_mm)
     sample = {"mhub": _sample_mhub, "paper": _sample_paper}[spec.profile]
     voxels, inside = sample(volume, seed_mm, spec)

@@ -3,8 +3,6 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from oncofm.errors import (
     Rejected,
     SeedOutsideVolumeError,
@@ -79,7 +77,9 @@ def choose_draft(
         raise SeriesAmbiguousError(
             f"{len(candidates)} CT volumes could be meant by this seed; {hint}."
         )
-    inside = [draft for draft in candidates if draft.volume and _contains(draft, position_mm)]
+    inside = [
+        draft for draft in candidates if draft.volume and draft.volume.geometry.holds(position_mm)
+    ]
     if len(inside) == 1:
         return inside[0]
     series_uid = candidates[0].series_uid
@@ -92,13 +92,6 @@ def choose_draft(
         f"The seed lies in none of the {len(candidates)} volumes of series {series_uid}; check "
         "that it is in LPS millimetres and belongs to this scan."
     )
-
-
-def _contains(draft: Draft, position_mm: tuple[float, float, float]) -> bool:
-    assert draft.volume is not None
-    geometry = draft.volume.geometry
-    index = geometry.to_index(np.array([position_mm]))[0]
-    return bool((index >= -0.5).all() and (index <= np.array(geometry.shape) - 0.5).all())
 
 
 def _assign_mask(path: Path, pool: Pool, settings: Settings) -> list[Draft]:
@@ -141,11 +134,12 @@ def _assign_table(table: SeedTable, pool: Pool) -> list[Draft]:
             choose_draft(candidates, position_mm, hint).lesions.append(seed)
         except Rejected as error:
             orphan = orphans.setdefault(place, Draft(case_id=place or table.path.name))
-            orphan.lesions.append(_reject(seed, error))
+            orphan.lesions.append(reject(seed, error))
     return list(orphans.values())
 
 
-def _reject(seed: Seed | RejectedSeed, error: Rejected) -> RejectedSeed:
+def reject(seed: Seed | RejectedSeed, error: Rejected) -> RejectedSeed:
+    """Turn a seed down; one that already is keeps its own reason."""
     if isinstance(seed, RejectedSeed):
         return seed
     return RejectedSeed(seed.lesion_id, seed.source, error)

@@ -14,9 +14,9 @@ from oncofm.imaging.patch import PatchSpec
 from oncofm.imaging.scan import scan_dicom
 from oncofm.results.manifest import Provenance, provenance
 from oncofm.results.table import ResultTable, table_from_rows
-from oncofm.seeds.seed import RejectedSeed, Seed
+from oncofm.seeds.seed import Seed
 from oncofm.seeds.table import SeedTable, read_seed_table, require_images, seed_table
-from oncofm.workflow.assign import choose_draft
+from oncofm.workflow.assign import choose_draft, reject
 from oncofm.workflow.case import Case, CaseState, LesionOutcome
 from oncofm.workflow.drafts import find_volumes
 from oncofm.workflow.job import configure, start_loading
@@ -163,7 +163,7 @@ def _cases_of_image(
             draft = choose_draft(candidates, position_mm, hint)
             taken.setdefault(draft.case_id, []).append(row)
         except Rejected as error:
-            yield Case(image_path, seeds=(_rejected(seed, error),)), [row]
+            yield Case(image_path, seeds=(reject(seed, error),)), [row]
     for case_id, rows_here in taken.items():
         draft = pool.drafts[case_id]
         draft.lesions += [table.seeds[row] for row in rows_here]
@@ -184,12 +184,6 @@ def _resolve(image_path: str, table_folder: Path) -> Path:
     raise UnreadableFileError(
         f"Image {image_path or '(empty)'} does not exist; correct image_path in the seed table."
     )
-
-
-def _rejected(seed: Seed | RejectedSeed, error: Rejected) -> RejectedSeed:
-    if isinstance(seed, RejectedSeed):
-        return seed
-    return RejectedSeed(seed.lesion_id, seed.source, error)
 
 
 def _tabulate(
