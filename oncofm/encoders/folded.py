@@ -2,11 +2,10 @@
 
 With the channels last, a 1x1x1 convolution is one matrix product. A 3x3x3 convolution is
 
-- torch's own convolution while the maps are large (layers 1 and 2), and always on a GPU;
-- on small maps on a CPU, matrix products again. There torch's convolution spends its time on
-  padding and on many tiny products: of the 27 taps of a 2x2x2 map only 8 fall inside. In float32
-  each tap is one product over those positions of the whole batch that it reaches. In bfloat16 the
-  taps are laid side by side for a single product, so that the sum is rounded once, not 27 times.
+- torch's own while the maps are large (layers 1 and 2), and always on a GPU;
+- nine matrix products over small maps on a CPU. There torch's convolution is two to six times
+  slower: it multiplies padding (of the 27 taps of a 2x2x2 map only 8 fall inside) and splits the
+  work into many tiny products, as each patch and each line of the map is one of its own.
 
 Measured on two cores against torch's largest matrix-product rate: `utils/bench/bench_encoder.py`.
 """
@@ -27,7 +26,7 @@ _VALUES_AT_ONCE = 2**15 - 1
 """Values that are scaled and reordered together: few enough for a core's cache, and for torch to
 leave the other cores alone, where at that time the file is hashed and images are read."""
 _SMALL_MAP = 4
-"""Edge of the maps from which on matrix products beat torch's convolution on a CPU."""
+"""Edge of the resulting maps from which on matrix products beat torch's convolution on a CPU."""
 
 
 @dataclass(frozen=True)
@@ -181,12 +180,9 @@ def _run_block(x: Tensor, block: _Block) -> Tensor:
 
 
 def _convolve_3x3x3(x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
-    if x.is_cuda or (x.shape[3] > _SMALL_MAP and stride == 1):
+    if x.is_cuda or x.shape[3] > _SMALL_MAP * stride:
         return _convolve(x, weight, bias, stride, padding=1)
-    if x.dtype == torch.float32:
-        return _convolve_tap_by_tap(x, weight, bias, stride)
-    parts = x.split(_PATCHES_AT_ONCE)
-    return torch.cat([_convolve_at_once(few, weight, bias, stride) for few in parts])
+    return _convolve_by_rows(x, weight, bias, stride)
 
 
 def _convolve(x: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int) -> Tensor:
@@ -201,19 +197,25 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int
     return out.permute(0, 2, 3, 4, 1).contiguous()
 
 
-def _convolve_tap_by_tap(x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
-    """Sum over the 27 taps, each over the positions that it reaches inside the map."""
+def _convolve_by_rows(x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
+    """Sum over the 9 taps in z and y, each over the positions that it reaches inside the map.
+
+    The 3 taps in x lie side by side in one product. Sums are float32 in every precision.
+    """
     n, size, channels = x.shape[0], x.shape[3], x.shape[4]
     size_out = -(-size // stride)
     reach = [_reach(offset, size, size_out, stride) for offset in (-1, 0, 1)]
-    out = bias.expand(n, size_out, size_out, size_out, -1).contiguous()
+    rows = x.new_zeros(n, size, size, size_out, 3, channels)
+    for tap, (outputs, inputs) in enumerate(reach):
+        rows[:, :, :, outputs, tap] = x[:, :, :, inputs]
+    rows = rows.flatten(4)
+    out = bias.float().expand(n, size_out, size_out, size_out, -1).contiguous()
     for z, (out_z, in_z) in enumerate(reach):
         for y, (out_y, in_y) in enumerate(reach):
-            for k, (out_x, in_x) in enumerate(reach):
-                seen = x[:, in_z, in_y, in_x].reshape(-1, channels)
-                target = out[:, out_z, out_y, out_x]
-                target += torch.mm(seen, weight[:, z, y, k].t()).view(target.shape)
-    return out
+            seen = rows[:, in_z, in_y].reshape(-1, 3 * channels)
+            target = out[:, out_z, out_y]
+            target += torch.mm(seen, weight[:, z, y].flatten(1).t()).view(target.shape)
+    return out.to(x.dtype)
 
 
 def _reach(offset: int, size: int, size_out: int, stride: int) -> tuple[slice, slice]:
@@ -222,17 +224,6 @@ def _reach(offset: int, size: int, size_out: int, stride: int) -> tuple[slice, s
     first, last = inside[0], inside[-1]
     inputs = slice(first * stride + offset, last * stride + offset + 1, stride)
     return slice(first, last + 1), inputs
-
-
-def _convolve_at_once(x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
-    """One product over all taps and channels of every output position."""
-    windows = F.pad(x, (0, 0, 1, 1, 1, 1, 1, 1))
-    for axis in (1, 2, 3):
-        windows = windows.unfold(axis, 3, stride)  # (n, o, o, o, c, 3, 3, 3)
-    columns = windows.permute(0, 1, 2, 3, 5, 6, 7, 4).flatten(4)
-    # The weights on the left side need no repacking, which is half of the time on 2x2x2 maps.
-    out = torch.mm(weight.flatten(1), columns.flatten(0, 3).t())
-    return out.t().add(bias).view(*columns.shape[:4], -1)
 
 
 def _max_pool(x: Tensor) -> Tensor:
