@@ -32,16 +32,18 @@ clean:
 # pip first looks for a CPU wheel where the site keeps its wheels (find-links), then asks
 # PyTorch's own CPU index; the CUDA build is the one that the configured package index has.
 ifeq ($(TORCH),cuda)
-INSTALL_TORCH = $(BIN)/pip install --quiet --no-cache-dir "torch==$(TORCH_VERSION)"
+INSTALL_TORCH = { $(BIN)/pip uninstall --quiet --yes torch 2>/dev/null; \
+	$(BIN)/pip install --quiet "torch==$(TORCH_VERSION)"; }
 else
 INSTALL_TORCH = $(BIN)/pip install --quiet --no-deps --no-index "torch==$(TORCH_VERSION)" 2>/dev/null \
 	|| $(BIN)/pip install --quiet --no-deps --index-url $(TORCH_CPU_INDEX) "torch==$(TORCH_VERSION)"
 endif
 
 $(STAMP): requirements.lock pyproject.toml
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	rm -f $(VENV)/.installed-*
-	$(INSTALL_TORCH)
-	$(BIN)/pip install --quiet --no-deps --require-hashes -r requirements.lock
-	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
-	touch $@
+	@echo "Setting up $(VENV) (once, a few minutes) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@rm -f $(VENV)/.installed-*
+	@$(INSTALL_TORCH)
+	@$(BIN)/pip install --quiet --no-deps --require-hashes -r requirements.lock
+	@$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@

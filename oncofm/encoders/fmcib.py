@@ -150,7 +150,7 @@ def random_weights(seed: int) -> dict[str, Tensor]:
         The state dict: 322 tensors, 738 MB.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.random.default_generator.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
         return dict(FMCIB().state_dict())
 
 
@@ -159,5 +159,5 @@ def sha256_of_tensors(state: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for key in sorted(state):
         digest.update(key.encode())
-        digest.update(state[key].flatten().numpy())
+        digest.update(state[key].flatten().numpy().data)
     return digest.hexdigest()

@@ -219,7 +219,7 @@ def _convolve_by_rows(x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> T
 
 
 def _reach(offset: int, size: int, size_out: int, stride: int) -> tuple[slice, slice]:
-    """Outputs o whose input o * stride + offset lies inside the map, and those inputs."""
+    """Find the outputs whose input, at `offset`, lies inside the map, and those inputs."""
     inside = [o for o in range(size_out) if 0 <= o * stride + offset < size]
     first, last = inside[0], inside[-1]
     inputs = slice(first * stride + offset, last * stride + offset + 1, stride)

@@ -38,9 +38,7 @@ def find_weights(model: str, explicit: Path | None) -> Path:
         path = Path(named).expanduser()
         if not path.is_file():
             origin = "--weights" if explicit else WEIGHTS_VARIABLE
-            raise WeightsMissingError(
-                f"{path} ({origin}) is not a file; {_how_to_get(card.name)}."
-            )
+            raise WeightsMissingError(f"{path} ({origin}) is not a file; {_how_to_get(card.name)}.")
         return path
     places = (cached_weights(card), resource_dir("models") / card.name / card.file)
     for place in places:

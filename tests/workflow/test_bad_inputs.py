@@ -4,6 +4,7 @@ Each bad input lies next to a healthy study. It must end in its own state, with 
 a sentence; the neighbour's features must be what they are when it is alone.
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -549,18 +550,26 @@ def test_ct_storage_without_a_modality_is_not_lost(bench):
 
 
 def test_no_patient_name_leaves(bench):
+    def name(ds):
+        ds.PatientName, ds.PatientID, ds.PatientBirthDate = "CANARY^BIRD", "CANARY", "19010101"
+        ds.StudyDate, ds.ContentDate = "19020202", "19020202"
+
     for path in (*bench.slices(), bench.seg):
-        edit_file(path, lambda ds: ds.update({"PatientName": "CANARY^BIRD", "PatientID": "CANARY"}))
+        edit_file(path, name)
+        # Dates that are none: readers like to quote what they complain about.
+        broken = (
+            path.read_bytes().replace(b"19010101", b"CANARY-1").replace(b"19020202", b"CANARY-2")
+        )
+        path.write_bytes(broken)
     cut(bench.slices()[SLICES_OF_A_LESION], 0.6)
     result = bench.run("--debug")
+    assert result.code == 2
     assert "CANARY" not in result.stdout + result.stderr
     for path in result.output.iterdir():
         assert b"CANARY" not in path.read_bytes()
 
 
 def test_json_progress(bench):
-    import json
-
     events = [json.loads(line) for line in bench.run("--json-progress").stdout.splitlines()]
     assert [event["event"] for event in events] == ["start", "case", "case", "end"]
     assert events[0]["n_lesions"] == 6
