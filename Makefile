@@ -16,7 +16,7 @@ STAMP := $(VENV)/.installed-$(TORCH)
 .PHONY: demo test lint bench clean
 
 demo: $(STAMP)
-	$(BIN)/oncofm demo $(DEMO)
+	$(BIN)/oncofm demo "$(DEMO)"
 
 test: $(STAMP)
 	$(BIN)/pytest -m "$(TESTS)" $(PYTEST_ARGS)
@@ -27,7 +27,7 @@ lint: $(STAMP)
 	$(BIN)/pyright
 
 clean:
-	rm -rf $(VENV) $(DEMO)
+	rm -rf $(VENV) "$(DEMO)"
 
 # pip first looks for a CPU wheel where the site keeps its wheels (find-links), then asks
 # PyTorch's own CPU index; the CUDA build is the one that the configured package index has.

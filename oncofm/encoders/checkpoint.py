@@ -62,17 +62,18 @@ def _load(path: Path) -> Any:
         return _load_safetensors(path)
     if start.startswith(b"PK") and not zipfile.is_zipfile(path):
         raise _invalid(path, "is truncated")
+    if not start.startswith((b"PK", b"\x80")):  # a zip archive or, before PyTorch 1.6, pickles
+        raise _invalid(path, "is neither a PyTorch nor a safetensors file")
     try:
-        # Files from before PyTorch 1.6 are no zip archives and cannot be mapped.
+        # Only an archive can be mapped.
         mapped = zipfile.is_zipfile(path)
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
-        if "Weights only load failed" in str(error):
-            raise WeightsInvalidError(
-                f"{path} needs code to be unpickled, which may do anything, and is refused; "
-                f"save its state dict alone, or as safetensors."
-            ) from error
-        raise _invalid(path, "is neither a PyTorch nor a safetensors file") from error
+        raise WeightsInvalidError(
+            f"{path} is damaged, or needs code to be unpickled, which may do anything and is "
+            f"refused; save its state dict alone, or get the published file with `oncofm weights "
+            f"fetch`."
+        ) from error
     except (RuntimeError, ValueError, EOFError, LookupError, AttributeError) as error:
         raise _invalid(path, "is damaged or no PyTorch file") from error
 

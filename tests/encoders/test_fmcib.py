@@ -29,6 +29,7 @@ def test_random_weights_leave_the_global_random_state_alone(monkeypatch):
     assert not torch.equal(first["weight"], other["weight"])
 
 
+@pytest.mark.slow
 def test_expected_tensors_are_those_of_monai(monai_network):
     theirs = monai_network.state_dict()
     expected = expected_tensors()

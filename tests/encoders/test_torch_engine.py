@@ -1,4 +1,4 @@
-"""The inference form against MONAI's network and the stored reference features."""
+"""The encoder: reference features, batches, refusals, what it says of itself, its memory."""
 
 import csv
 import hashlib
@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from oncofm.encoders import load_encoder
-from oncofm.encoders.folded import fold, run
 from oncofm.errors import DeviceError, ModelUnknownError, SetupError
 
 pytestmark = pytest.mark.slow
@@ -24,53 +23,6 @@ def encoder(seed0_weights):
 @pytest.fixture(scope="module")
 def bf16_encoder(seed0_weights):
     return load_encoder("fmcib", seed0_weights, device="cpu", precision="bf16")
-
-
-@pytest.fixture(scope="module")
-def lifelike_networks(lifelike_state):
-    return {
-        dtype: fold(
-            {key: value.clone() for key, value in lifelike_state.items()},
-            dtype,
-            torch.device("cpu"),
-        )
-        for dtype in (torch.float32, torch.bfloat16)
-    }
-
-
-def run_lifelike(networks, dtype, patches):
-    with torch.inference_mode():
-        return run(networks[dtype], patches.movedim(1, -1))
-
-
-def test_features_equal_monai(lifelike_networks, lifelike_features, patches):
-    features = run_lifelike(lifelike_networks, torch.float32, patches)
-
-    assert 1 < lifelike_features.max() < 20
-    assert lifelike_features.std(0).mean() > 0.1  # else any network would do
-    torch.testing.assert_close(features, lifelike_features, atol=1e-5, rtol=0)
-
-
-@pytest.mark.parametrize("n", [1, 2, 3, 5])
-def test_the_batch_makes_no_difference(lifelike_networks, lifelike_features, patches, n):
-    features = torch.cat(
-        [run_lifelike(lifelike_networks, torch.float32, few) for few in patches.split(n)]
-    )
-
-    torch.testing.assert_close(features, lifelike_features, atol=1e-5, rtol=0)
-
-
-def test_bf16_points_the_same_way(lifelike_networks, lifelike_features, patches):
-    features = run_lifelike(lifelike_networks, torch.bfloat16, patches)
-
-    assert features.dtype == torch.float32
-    cosines = torch.nn.functional.cosine_similarity(features, lifelike_features)
-    assert cosines.min() > 0.9995
-    # Patches are alike; what tells them apart must survive too.
-    centred = torch.nn.functional.cosine_similarity(
-        features - features.mean(0), lifelike_features - lifelike_features.mean(0)
-    )
-    assert centred.min() > 0.99
 
 
 def test_features_equal_the_reference(shared_data, encoder, bf16_encoder):
@@ -179,22 +131,24 @@ def test_what_is_not_available_is_refused(choice, error, sentence):
         load_encoder(**choice)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss has other units elsewhere")
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_two_patches_in_a_cold_process_need_less_than_1600_mib(seed0_weights, precision):
     code = f"""
-import pathlib, resource
+import pathlib
 import numpy as np
 from oncofm.encoders import load_encoder
 encoder = load_encoder(
     "fmcib", pathlib.Path({str(seed0_weights)!r}), device="cpu", precision={precision!r}
 )
 encoder.encode(np.zeros((2, 1, 50, 50, 50), np.float32))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+print(pathlib.Path("/proc/self/status").read_text())
 """
-    peak_mib = int(subprocess.check_output([sys.executable, "-c", code]))
+    status = subprocess.check_output([sys.executable, "-c", code], text=True)
 
-    assert peak_mib < 1600
+    # Not ru_maxrss: a child starts with the peak of the process that started it.
+    peak_kib = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM"))
+    assert int(peak_kib) < 1600 * 1024
 
 
 def test_the_inference_path_imports_no_monai(seed0_weights):

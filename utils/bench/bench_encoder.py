@@ -29,7 +29,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 WEIGHT_BYTES = {"fp32": 737.9e6, "bf16": 369.0e6}
 
 COLD_PROCESS = """
-import resource, sys, time, pathlib
+import sys, time, pathlib
 import numpy as np, torch
 import oncofm.encoders.torch_engine
 from oncofm.encoders import load_encoder
@@ -38,8 +38,9 @@ encoder = load_encoder("fmcib", pathlib.Path(sys.argv[1]), precision=sys.argv[2]
 loaded = time.perf_counter()
 encoder.encode(np.zeros((2, 1, 50, 50, 50), np.float32))
 done = time.perf_counter()
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-print(loaded - started, done - loaded, peak)
+status = pathlib.Path("/proc/self/status").read_text().splitlines()
+peak = next(line.split()[1] for line in status if line.startswith("VmHWM"))  # in KiB
+print(loaded - started, done - loaded, int(peak) / 1024)
 """
 
 
