@@ -64,7 +64,7 @@ def run(
         0.0, "--min-volume", min=0.0, help="Smallest component in mm3 (with --per component)."
     ),
     threshold: float = typer.Option(
-        0.5, "--threshold", min=0.0, max=1.0, help="Fraction that counts in a FRACTIONAL SEG."
+        0.5, "--threshold", min=0.001, max=1.0, help="Fraction that counts in a FRACTIONAL SEG."
     ),
     profile: Profile = PROFILE,
     device: str = DEVICE,

@@ -534,10 +534,11 @@ def test_inputs_are_never_touched(bench):
     assert {path: path.stat().st_mtime_ns for path in bench.folder.rglob("*")} == before
 
 
-def test_usage_errors_exit_with_1(cli, tmp_path):
-    result = cli("run", "--profile", "none", tmp_path, tmp_path / "out")
+@pytest.mark.parametrize("option", [("--profile", "none"), ("--threshold", "0")])
+def test_usage_errors_exit_with_1(cli, tmp_path, option):
+    result = cli("run", *option, tmp_path, tmp_path / "out")
     assert result.code == 1
-    assert "profile" in result.stderr
+    assert option[0] in result.stderr
 
 
 def test_ct_storage_without_a_modality_is_not_lost(bench):
