@@ -217,10 +217,28 @@ class FrameOfReferenceError(Rejected):
     code = "frame_of_reference_mismatch"
 
 
-class RTStructUnsupportedError(Rejected):
-    """An RTSTRUCT, from which this version reads no seeds."""
+class RTStructInvalidError(Rejected):
+    """An RTSTRUCT that cannot be read."""
 
-    code = "rtstruct_unsupported"
+    code = "rtstruct_invalid"
+
+
+class ContourUnsupportedError(Rejected):
+    """Contours that are not closed, planar and axial, so that they enclose no measurable volume."""
+
+    code = "contour_unsupported"
+
+
+class ReportInvalidError(Rejected):
+    """A DICOM SR that cannot be read, or holds no measurement group with a place."""
+
+    code = "report_invalid"
+
+
+class PointFileInvalidError(Rejected):
+    """A JSON file that is neither Slicer markups nor MHub coordinates."""
+
+    code = "point_file_invalid"
 
 
 class SeedsElsewhereError(Rejected):

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import numpy as np
 import pydicom
@@ -12,10 +11,11 @@ from pydicom.uid import ExplicitVRBigEndian, SegmentationStorage
 
 from oncofm.errors import Rejected, SegmentationInvalidError
 from oncofm.imaging.sources import Source
+from oncofm.seeds.annotation import AnnotationSeeds, SeedGroup
 from oncofm.seeds.measure import SEED_MAKERS, Per
 from oncofm.seeds.references import Reference
 from oncofm.seeds.runs import Runs, find_runs, join_runs
-from oncofm.seeds.seed import RejectedSeed, Seed, SeedSource
+from oncofm.seeds.seed import SeedSource
 from oncofm.seeds.seg_frames import SegFrames, frame_source_uids, read_frames
 
 _LABEL_MAP_SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"
@@ -25,34 +25,13 @@ FRACTION_THRESHOLD = 0.5
 """From which share of Maximum Fractional Value (0062,000E) on a voxel belongs to a segment."""
 
 
-@dataclass(frozen=True)
-class SegmentationSeeds:
-    """The lesions of one segmentation.
-
-    Attributes
-    ----------
-    sop_instance_uid, series_uid, study_uid : str
-        Of the segmentation.
-    reference : Reference
-        The images it was drawn on.
-    seeds : tuple of Seed or RejectedSeed
-        In the order of the Segment Sequence; every segment is there.
-    """
-
-    sop_instance_uid: str
-    series_uid: str
-    study_uid: str
-    reference: Reference
-    seeds: tuple[Seed | RejectedSeed, ...]
-
-
 def read_seg(
     source: Source,
     *,
     per: Per = "segment",
     threshold: float = FRACTION_THRESHOLD,
     min_volume_mm3: float = 0.0,
-) -> SegmentationSeeds:
+) -> AnnotationSeeds:
     """Read the lesions of a segmentation.
 
     Frames are decoded one after the other and kept as runs of voxels, so memory stays near the
@@ -73,8 +52,9 @@ def read_seg(
 
     Returns
     -------
-    SegmentationSeeds
-        Seeds in LPS mm. A segment without voxels is a `RejectedSeed` with `SegmentEmptyError`.
+    AnnotationSeeds
+        One group, seeds in LPS mm. A segment without voxels is a `RejectedSeed` with
+        `SegmentEmptyError`.
 
     Raises
     ------
@@ -110,12 +90,11 @@ def read_seg(
             )
         ]
         reference = _reference(dataset, name, voxels)
-    return SegmentationSeeds(
+    return AnnotationSeeds(
         sop_instance_uid=str(dataset.get("SOPInstanceUID", "")),
         series_uid=str(dataset.get("SeriesInstanceUID", "")),
         study_uid=str(dataset.get("StudyInstanceUID", "")),
-        reference=reference,
-        seeds=tuple(seeds),
+        groups=(SeedGroup(reference, tuple(seeds)),),
     )
 
 

@@ -13,13 +13,14 @@ class SeedSource:
     Attributes
     ----------
     kind : str
-        ``table``, ``seg`` or ``mask``.
+        ``seg``, ``rtstruct``, ``sr``, ``mask``, ``markup``, ``json`` or ``table``.
     sop_instance_uid, series_uid : str
-        The SEG instance and its series, empty for other kinds.
+        The DICOM object and its series, empty for other kinds.
     segment_number : int or None
-        Segment Number (0062,0004), or the label value of a mask.
+        Segment Number (0062,0004), ROI Number (3006,0022) or the label value of a mask.
     segment_label, segment_description : str
-        Segment Label (0062,0005) or the table's ``label``, Segment Description (0062,0006).
+        Segment Label (0062,0005), ROI Name (3006,0026) or the label of a point; Segment
+        Description (0062,0006) or ROI Description (3006,0028).
     algorithm_type : str
         Segment Algorithm Type (0062,0008): ``AUTOMATIC``, ``SEMIAUTOMATIC`` or ``MANUAL``.
     tracking_id, tracking_uid : str

@@ -130,10 +130,10 @@ def _assign_seg(
         orphan.lesions.extend(seg.seeds)
         unusable = {uid: verdict.error for uid, verdict in pool.left_out.items()}
         for draft in pool.drafts.values():
-            if draft.error is not None and draft.series_uid in seg.reference.series_uids:
+            if draft.error is not None and draft.series_uid in seg.groups[0].reference.series_uids:
                 draft.lesions.extend(seg.seeds)
                 return []
-        chosen = choose_volume(seg.reference, records, unusable)
+        chosen = choose_volume(seg.groups[0].reference, records, unusable)
     except Rejected as error:
         orphan.error = error
         return [orphan]

@@ -149,7 +149,7 @@ def test_segments_keep_their_names_and_the_object_its_uids(scene, study):
 def test_references_to_the_ct_are_kept(scene, study):
     path = study.seg(lesion_segments(scene, ct_geometry(scene, **GRID)))
     cts = [pydicom.dcmread(file, stop_before_pixels=True) for file in study.files]
-    reference = read(path).reference
+    reference = read(path).groups[0].reference
     assert reference.frame_of_reference_uid == cts[0].FrameOfReferenceUID
     assert reference.series_uids == {cts[0].SeriesInstanceUID}
     assert reference.sop_instance_uids == {ct.SOPInstanceUID for ct in cts}
@@ -205,8 +205,8 @@ def test_segmentation_of_an_enhanced_ct(scene, tmp_path):
     for seed, (mask, affine) in zip(found.seeds, volumes_by_highdicom(path), strict=True):
         assert_agrees(seed, mask, affine)
     ct = pydicom.dcmread(enhanced, stop_before_pixels=True)
-    assert found.reference.series_uids == {ct.SeriesInstanceUID}
-    assert found.reference.drawn_on_uids == {ct.SOPInstanceUID}
+    assert found.groups[0].reference.series_uids == {ct.SeriesInstanceUID}
+    assert found.groups[0].reference.drawn_on_uids == {ct.SOPInstanceUID}
 
 
 @pytest.mark.parametrize("vr", ["OB", "OW"])

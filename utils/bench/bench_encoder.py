@@ -5,7 +5,9 @@ Run with: ``python utils/bench/bench_encoder.py [--weights FILE] [--rounds N] [-
 Every round measures the matrix-product rate and then each configuration, so that whatever else
 the machine does meets both alike. Shares are medians over the rounds of the ratio within a round.
 Load time and peak memory come from a fresh process. Without ``--weights`` seeded random weights
-are written to a temporary file: speed does not depend on their values.
+are written to a temporary file: speed does not depend on their values. The machine should be
+otherwise idle; where it is not, ``OMP_WAIT_POLICY=PASSIVE`` in front (which `oncofm` sets for
+itself) keeps waiting threads from slowing each other down.
 """
 
 import argparse
