@@ -46,6 +46,30 @@ class SeedTableError(SetupError):
     code = "seed_table_invalid"
 
 
+class SettingInvalidError(SetupError):
+    """A setting has a value that it cannot have."""
+
+    code = "setting_invalid"
+
+
+class StructurePatternError(SetupError):
+    """A pattern that describes a folder structure cannot be parsed."""
+
+    code = "structure_pattern"
+
+
+class WorkflowUnknownError(SetupError):
+    """No workflow, module or configuration key of that name exists."""
+
+    code = "workflow_unknown"
+
+
+class WorkflowInvalidError(SetupError):
+    """A workflow file cannot be read as one."""
+
+    code = "workflow_invalid"
+
+
 class DeviceError(SetupError):
     """The requested compute device or precision is not available."""
 
@@ -74,6 +98,24 @@ class WeightsChecksumError(SetupError):
     """A weights file has another SHA-256 than the expected one."""
 
     code = "weights_checksum"
+
+
+class HeadUnknownError(SetupError):
+    """No head of that name exists."""
+
+    code = "head_unknown"
+
+
+class HeadInvalidError(SetupError):
+    """The card or the arrays of a head cannot be used."""
+
+    code = "head_invalid"
+
+
+class HeadMismatchError(SetupError):
+    """A head was made for other features."""
+
+    code = "head_mismatch"
 
 
 class DownloadError(SetupError):
@@ -241,7 +283,13 @@ class PointFileInvalidError(Rejected):
     code = "point_file_invalid"
 
 
+class SeedFileInvalidError(Rejected):
+    """A file of seeds in a case's own folder that cannot be read."""
+
+    code = "seed_file_invalid"
+
+
 class SeedsElsewhereError(Rejected):
-    """A SEG that is not looked at because a seed table or mask was given."""
+    """A SEG, RTSTRUCT or SR that is not read because the lesions come from elsewhere."""
 
     code = "seeds_given"

@@ -6,13 +6,14 @@ from typing import Literal
 _PACKAGE = Path(__file__).resolve().parent
 
 
-def resource_dir(name: Literal["models", "config"]) -> Path:
+def resource_dir(name: Literal["models", "config", "mhub"]) -> Path:
     """Find a folder of data files, in an installed package and in a source checkout.
 
     Parameters
     ----------
     name : str
-        ``models`` (one folder per foundation model) or ``config`` (the workflows).
+        ``models`` (one folder per foundation model), ``config`` (the workflows) or ``mhub`` (their
+        modules).
 
     Returns
     -------

@@ -10,6 +10,7 @@ from oncofm.cli.progress import show_progress
 
 if TYPE_CHECKING:
     from oncofm.workflow.job import JobResult
+    from oncofm.workflow.settings import Settings
 
 
 class Per(StrEnum):
@@ -33,6 +34,37 @@ class Precision(StrEnum):
     bf16 = "bf16"
 
 
+class SeedKind(StrEnum):
+    """What says where the lesions are."""
+
+    seg = "seg"
+    rtstruct = "rtstruct"
+    sr = "sr"
+    points = "points"
+
+
+SEEDS = typer.Option(
+    None,
+    "--seeds",
+    help="Seed table (CSV, JSON lines, Parquet), points (JSON, 3D Slicer markups), label mask "
+    "(NIfTI, NRRD, MHA) or DICOM SEG, RTSTRUCT or SR that lists the lesions.",
+)
+KINDS = typer.Option(
+    None,
+    "--from",
+    help="Annotations in INPUT that count (may be repeated). Default: for each volume the first "
+    "of SEG, RTSTRUCT and SR that it has.",
+)
+LABELS = typer.Option(
+    None, "--label", help="Pattern of the segments, ROIs or points to use (may be repeated)."
+)
+PER = typer.Option(Per.segment, "--per", help="One seed per segment or component.")
+MIN_VOLUME = typer.Option(
+    0.0, "--min-volume", min=0.0, help="Smaller segments or components (mm3) give no seed."
+)
+THRESHOLD = typer.Option(
+    0.5, "--threshold", min=0.001, max=1.0, help="Fraction that counts in a FRACTIONAL SEG."
+)
 WEIGHTS = typer.Option(
     None, "--weights", help="Weights file. Default: $ONCOFM_WEIGHTS, then where `oncofm weights "
     "fetch` put them.",
@@ -53,19 +85,15 @@ def run(
     output: Path = typer.Argument(..., metavar="OUTPUT", help="Folder for the results."),
     weights: Path | None = WEIGHTS,
     sha256: str | None = SHA256,
-    seeds: Path | None = typer.Option(
-        None,
-        "--seeds",
-        help="Seed table (CSV, JSON lines) or label mask (NIfTI, NRRD, MHA) instead of the "
-        "DICOM SEGs in INPUT.",
+    workflow: str | None = typer.Option(
+        None, "--workflow", help="Run an MHub workflow of that name (or file) instead."
     ),
-    per: Per = typer.Option(Per.segment, "--per", help="One seed per segment or component."),
-    min_volume: float = typer.Option(
-        0.0, "--min-volume", min=0.0, help="Smallest component in mm3 (with --per component)."
-    ),
-    threshold: float = typer.Option(
-        0.5, "--threshold", min=0.001, max=1.0, help="Fraction that counts in a FRACTIONAL SEG."
-    ),
+    seeds: Path | None = SEEDS,
+    kinds: list[SeedKind] | None = KINDS,
+    labels: list[str] | None = LABELS,
+    per: Per = PER,
+    min_volume: float = MIN_VOLUME,
+    threshold: float = THRESHOLD,
     profile: Profile = PROFILE,
     device: str = DEVICE,
     precision: Precision = PRECISION,
@@ -75,9 +103,9 @@ def run(
 ) -> int:
     """Compute the features of every lesion in INPUT.
 
-    INPUT holds CT series and the DICOM SEGs that mark the lesions, in any folder layout. OUTPUT
-    gets features.parquet and features.csv (a row per lesion), cases.csv (a state and a reason
-    for everything that was seen) and run.json.
+    INPUT holds CT series and the DICOM SEG, RTSTRUCT or SR objects that mark the lesions, in any
+    folder layout. OUTPUT gets features.parquet and features.csv (a row per lesion), cases.csv (a
+    state and a reason for everything that was seen) and run.json.
     """
     from oncofm.workflow.job import run_job
     from oncofm.workflow.settings import Settings
@@ -87,6 +115,8 @@ def run(
         weights=weights,
         expected_sha256=sha256,
         profile=profile.value,
+        seed_kinds=tuple(kind.value for kind in kinds or ()),
+        labels=tuple(labels or ()),
         per=per.value,
         min_volume_mm3=min_volume,
         seg_threshold=threshold,
@@ -94,6 +124,8 @@ def run(
         precision=precision.value,
         batch_size=batch_size,
     )
+    if workflow is not None:
+        return run_named_workflow(workflow, inputs, output, settings, seeds, json_progress)
     with show_progress(json_progress) as report:
         result = run_job(inputs, output, settings, seeds=seeds, report=report)
     print_summary(result, output)
@@ -109,19 +141,39 @@ def show_tracebacks(debug: bool) -> None:
         logging.getLogger("oncofm").setLevel(logging.DEBUG)
 
 
+def run_named_workflow(
+    name: str,
+    inputs: list[Path],
+    output: Path,
+    settings: "Settings",
+    seeds: Path | None,
+    json_progress: bool,
+) -> int:
+    """Run an MHub workflow on a folder, as the image does."""
+    from oncofm.errors import SettingInvalidError
+    from oncofm.workflow.mhub.models import (
+        choose_model,
+        choose_workflow,
+        find_models,
+        read_workflow,
+    )
+    from oncofm.workflow.mhub.overrides import overrides_of
+    from oncofm.workflow.mhub.run import run_workflow
+
+    if seeds is not None or len(inputs) != 1:
+        raise SettingInvalidError("A workflow takes one INPUT and no --seeds.")
+    model = choose_model(find_models(), None)
+    is_file = name.endswith((".yml", ".yaml"))
+    workflow = read_workflow(Path(name) if is_file else choose_workflow(model, name))
+    places = {"source_dir": inputs[0].resolve(), "output_dir": output.resolve()}
+    with show_progress(json_progress) as report:
+        return run_workflow(workflow, model, overrides_of(settings), places=places, report=report)
+
+
 def print_summary(result: "JobResult", output: Path) -> None:
     """Say on standard error what is done and, in full, what is not."""
-    for outcome in result.outcomes:
-        if outcome.message:
-            typer.echo(f"{outcome.state.value}: {outcome.message}", err=True)
-    for verdict in result.verdicts:
-        if verdict.level == "file":
-            typer.echo(f"rejected: {verdict.error}", err=True)
-    if not result.outcomes:
-        typer.echo("The input holds no CT volume and no DICOM SEG; see cases.csv.", err=True)
-    cases, lesions = result.manifest.summary.cases, result.manifest.summary.lesions
-    typer.echo(
-        f"{cases['done']} of {sum(cases.values())} cases done, {lesions['done']} of "
-        f"{sum(lesions.values())} lesions; results in {output}",
-        err=True,
-    )
+    from oncofm.workflow.summary import summarise
+
+    for line in summarise(result):
+        typer.echo(line, err=True)
+    typer.echo(f"results in {output}", err=True)

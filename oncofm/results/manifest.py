@@ -51,6 +51,8 @@ class Configuration(_Section):
     weights_sha256: str
     profile: str
     precision: str
+    seed_kinds: tuple[str, ...]
+    labels: tuple[str, ...]
     per: str
     min_volume_mm3: float
     seg_threshold: float

@@ -27,17 +27,20 @@ class ResultTable:
         Shape (n, n_features) float32. A row of NaN is a lesion without features.
     trailing : pyarrow.Table or None
         Columns that follow the features.
+    feature_prefix : str
+        Features are called ``<prefix>0``, ``<prefix>1`` ...
     """
 
     columns: pa.Table
     features: np.ndarray | None = None
     trailing: pa.Table | None = None
+    feature_prefix: str = FEATURE_PREFIX
 
     def to_arrow(self) -> pa.Table:
         """Return one flat table; missing features are null, not NaN."""
         parts = [(self.columns.column_names, self.columns.columns)]
         if self.features is not None:
-            parts.append(_feature_columns(self.features))
+            parts.append(_feature_columns(self.features, self.feature_prefix))
         if self.trailing is not None:
             parts.append((self.trailing.column_names, self.trailing.columns))
         names = [name for part, _ in parts for name in part]
@@ -122,7 +125,7 @@ def _validity(present: np.ndarray) -> pa.Buffer | None:
     return pa.py_buffer(np.packbits(present, bitorder="little").tobytes())
 
 
-def _feature_columns(features: np.ndarray) -> tuple[list[str], list[pa.Array]]:
+def _feature_columns(features: np.ndarray, prefix: str) -> tuple[list[str], list[pa.Array]]:
     n_rows, n_features = features.shape
     by_feature = np.ascontiguousarray(features.T, dtype=np.float32)
     validity = _validity(np.logical_not(np.isnan(features).all(axis=1)))
@@ -130,4 +133,4 @@ def _feature_columns(features: np.ndarray) -> tuple[list[str], list[pa.Array]]:
         pa.Array.from_buffers(pa.float32(), n_rows, [validity, pa.py_buffer(values)])
         for values in by_feature
     ]
-    return [f"{FEATURE_PREFIX}{index}" for index in range(n_features)], arrays
+    return [f"{prefix}{index}" for index in range(n_features)], arrays

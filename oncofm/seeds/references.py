@@ -3,6 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import pydicom
+from pydicom.dataset import Dataset
+
 from oncofm.errors import (
     FrameOfReferenceError,
     Rejected,
@@ -10,6 +13,7 @@ from oncofm.errors import (
     SeriesAbsentError,
     SeriesAmbiguousError,
 )
+from oncofm.imaging.sources import Source
 from oncofm.notices import Notice
 
 
@@ -191,3 +195,49 @@ def _by_frame_of_reference(reference: Reference, volumes: Sequence[VolumeRecord]
 
 def _listed(names) -> str:
     return ", ".join(sorted(names))
+
+
+def referenced_series(source: Source) -> frozenset[str]:
+    """Series that a SEG, RTSTRUCT or SR names, from the start of its header alone.
+
+    For joining files that belong together, not for deciding where a lesion is.
+
+    Parameters
+    ----------
+    source : Source
+        The file.
+
+    Returns
+    -------
+    frozenset of str
+        Series Instance UIDs; none if the object names none or cannot be read.
+    """
+    with source.open() as file:
+        try:
+            dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=[*_PATHS])
+            return frozenset(
+                uid for path in _PATHS.values() for uid in _series_uids([dataset], path)
+            )
+        except Exception:  # whoever reads the object itself says what is wrong with it
+            return frozenset()
+
+
+_PATHS = {
+    "ReferencedSeriesSequence": ("ReferencedSeriesSequence",),
+    "ReferencedFrameOfReferenceSequence": (
+        "ReferencedFrameOfReferenceSequence",
+        "RTReferencedStudySequence",
+        "RTReferencedSeriesSequence",
+    ),
+    "CurrentRequestedProcedureEvidenceSequence": (
+        "CurrentRequestedProcedureEvidenceSequence",
+        "ReferencedSeriesSequence",
+    ),
+}
+"""Where SEG, RTSTRUCT and SR name series (PS3.3 C.12.2, C.8.8.5, C.17.2)."""
+
+
+def _series_uids(items: Sequence[Dataset], path: Sequence[str]) -> list[str]:
+    for keyword in path:
+        items = [inner for item in items for inner in item.get(keyword) or ()]
+    return [str(item.get("SeriesInstanceUID", "")) for item in items]

@@ -1,5 +1,6 @@
 """Which volume a given seed belongs to: rows of a seed table, labels of a mask file."""
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -10,21 +11,21 @@ from oncofm.errors import (
     SeriesAmbiguousError,
 )
 from oncofm.imaging.dicom_series import DicomSeries
-from oncofm.imaging.formats import is_volume_file
 from oncofm.imaging.volume import Volume
 from oncofm.seeds.seed import RejectedSeed, Seed
 from oncofm.seeds.table import SeedTable, read_seed_table
 from oncofm.workflow.drafts import Draft, Pool
 from oncofm.workflow.settings import Settings
+from oncofm.workflow.survey import Annotation
 
 
-def assign_seed_file(path: Path, pool: Pool, settings: Settings) -> list[Draft]:
-    """Hand the lesions of a seed table or a label mask to the cases of a pool.
+def assign_file(annotation: Annotation, pool: Pool, settings: Settings) -> list[Draft]:
+    """Hand the lesions of a seed table, a label mask or a point file to the cases of a pool.
 
     Parameters
     ----------
-    path : pathlib.Path
-        Table (CSV, JSON lines, Parquet) or mask (NIfTI, NRRD, MetaImage).
+    annotation : Annotation
+        Of kind ``table``, ``mask`` or ``points``.
     pool : Pool
         Its drafts receive the lesions.
     settings : Settings
@@ -38,11 +39,28 @@ def assign_seed_file(path: Path, pool: Pool, settings: Settings) -> list[Draft]:
     Raises
     ------
     SetupError
-        If the file does not exist or is no table.
+        If a table cannot be read as one.
     """
-    if is_volume_file(path):
-        return _assign_mask(path, pool, settings)
-    return _assign_table(read_seed_table(path), pool)
+    assert isinstance(annotation.origin, Path), "DICOM objects are assigned by their references"
+    path = annotation.origin
+    if annotation.kind == "table":
+        return _assign_table(read_seed_table(path), pool, annotation.case_id)
+    orphan = Draft(case_id=path.name)
+    try:
+        lesions = _read(annotation.kind, path, settings)
+    except Rejected as error:
+        if annotation.case_id:
+            _refuse(pool.drafts[annotation.case_id], error)
+            return []
+        orphan.error = error
+        return [orphan]
+    for lesion in lesions:
+        try:
+            _draft_of(annotation, path, lesion, pool).lesions.append(lesion)
+        except Rejected as error:
+            orphan.lesions.append(reject(lesion, error))
+            orphan.error = error if len(orphan.lesions) == len(lesions) else None
+    return [orphan] if orphan.lesions else []
 
 
 def choose_draft(
@@ -94,27 +112,48 @@ def choose_draft(
     )
 
 
-def _assign_mask(path: Path, pool: Pool, settings: Settings) -> list[Draft]:
+def _read(kind: str, path: Path, settings: Settings) -> Sequence[Seed | RejectedSeed]:
+    if kind == "points":
+        from oncofm.seeds.points import read_points
+
+        return read_points(path)
     from oncofm.seeds.label_mask import read_label_mask
 
-    orphan = Draft(case_id=path.name)
-    try:
-        orphan.lesions += read_label_mask(
-            path, per=settings.per, min_volume_mm3=settings.min_volume_mm3
-        )
-        draft = choose_draft(
-            list(pool.drafts.values()),
-            (0.0, 0.0, 0.0),
-            f"give exactly one volume together with the label mask {path.name}",
-        )
-    except Rejected as error:
-        orphan.error = error
-        return [orphan]
-    draft.lesions += orphan.lesions
-    return []
+    return read_label_mask(path, per=settings.per, min_volume_mm3=settings.min_volume_mm3)
 
 
-def _assign_table(table: SeedTable, pool: Pool) -> list[Draft]:
+def _draft_of(annotation: Annotation, path: Path, lesion: Seed | RejectedSeed, pool: Pool) -> Draft:
+    """Find the case by the folder that the file was filed under, or by the file's name."""
+    if annotation.case_id:
+        return pool.drafts[annotation.case_id]
+    name = path.name.removesuffix(".json").removesuffix(".mrk")
+    drafts = list(pool.drafts.values())
+    named = [draft for draft in drafts if name in (draft.series_uid, draft.case_id)]
+    if _looks_like_uid(name) and not named:
+        raise SeriesAbsentError(
+            f"{path.name} is named after a series that is not in the input; add that CT series."
+        )
+    hint = f"give exactly one volume together with {path.name}, or name it after its series"
+    return choose_draft(named or drafts, _position_mm(lesion), hint)
+
+
+def _looks_like_uid(name: str) -> bool:
+    return re.fullmatch(r"\d+(\.\d+){3,}", name) is not None
+
+
+def _position_mm(lesion: Seed | RejectedSeed) -> tuple[float, float, float]:
+    return lesion.position_mm if isinstance(lesion, Seed) else (0.0, 0.0, 0.0)
+
+
+def _refuse(draft: Draft, error: Rejected) -> None:
+    """Let a file that cannot be read be seen in the case it was filed under."""
+    draft.error = draft.error or error
+
+
+def _assign_table(table: SeedTable, pool: Pool, case_id: str) -> list[Draft]:
+    if case_id:
+        pool.drafts[case_id].lesions.extend(table.seeds)
+        return []
     orphans: dict[str, Draft] = {}
     for seed, image_path, series_uid in zip(
         table.seeds, table.image_paths, table.series_uids, strict=True
@@ -129,7 +168,7 @@ def _assign_table(table: SeedTable, pool: Pool) -> list[Draft]:
         try:
             if series_uid in pool.left_out and not candidates:
                 raise pool.left_out[series_uid].error
-            position_mm = seed.position_mm if isinstance(seed, Seed) else (0.0, 0.0, 0.0)
+            position_mm = _position_mm(seed)
             hint = f"add a column series_uid to {table.path.name}, or correct it"
             choose_draft(candidates, position_mm, hint).lesions.append(seed)
         except Rejected as error:

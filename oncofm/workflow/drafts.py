@@ -40,8 +40,8 @@ class Draft:
         error = self.error
         if error is None and not self.lesions:
             error = NoSeedsError(
-                f"No segmentation or seed points at volume {self.case_id}; add a DICOM SEG that "
-                "refers to it, or name its lesions with --seeds."
+                f"Nothing says where the lesions of volume {self.case_id} are; add a DICOM SEG, "
+                "RTSTRUCT or SR that refers to it, or name its lesions with --seeds."
             )
         return Case(
             case_id=self.case_id,
@@ -82,13 +82,13 @@ def find_volumes(series: Sequence[SeriesRecord], files: Sequence[Path]) -> Pool:
     Parameters
     ----------
     series : sequence of SeriesRecord
-        From a scan; SEG and RTSTRUCT among them are passed over.
+        From a scan; SEG, RTSTRUCT and SR among them are passed over.
     files : sequence of pathlib.Path
         Volume files.
     """
     pool = Pool({}, {})
     for record in series:
-        if record.modality not in ("SEG", "RTSTRUCT"):
+        if record.modality not in ("SEG", "RTSTRUCT", "SR"):
             _add_series(pool, record)
     for path in files:
         same_name = sum(1 for other in pool.drafts if other.split("#")[0] == path.name)

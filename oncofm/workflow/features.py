@@ -19,7 +19,7 @@ from oncofm.seeds.table import SeedTable, read_seed_table, require_images, seed_
 from oncofm.workflow.assign import choose_draft, reject
 from oncofm.workflow.case import Case, CaseState, LesionOutcome
 from oncofm.workflow.drafts import find_volumes
-from oncofm.workflow.job import configure, start_loading
+from oncofm.workflow.job import Timing, configure, start_loading
 from oncofm.workflow.run import run_cases
 from oncofm.workflow.settings import Settings
 from oncofm.workflow.tabulate import join_warnings
@@ -113,7 +113,7 @@ def encode_table(
     outcomes: list[LesionOutcome | None] = [None] * n_rows
     rows_of_case: list[list[int]] = []
     with ThreadPoolExecutor(1, thread_name_prefix="loader") as loader:
-        load_encoder = start_loading(loader, settings, {})
+        load_encoder = start_loading(loader, settings, Timing())
         report({"event": "start", "n_cases": None, "n_lesions": n_rows})
         spec = PatchSpec(profile=settings.profile)
         cases = _cases(table, rows_of_case)

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,18 +29,36 @@ from oncofm.results.manifest import (
 )
 from oncofm.results.table import ResultTable, table_from_rows, write_table
 from oncofm.workflow.case import CaseOutcome, CaseState, InputVerdict
-from oncofm.workflow.discover import Worklist, discover
+from oncofm.workflow.gather import Worklist, gather
 from oncofm.workflow.run import run_cases
 from oncofm.workflow.settings import MODEL, Settings
+from oncofm.workflow.survey import survey_inputs
 from oncofm.workflow.tabulate import tabulate_cases, tabulate_features
 
-EXIT_DONE, EXIT_SOME_NOT_DONE, EXIT_NONE_DONE = 0, 2, 3
+EXIT_DONE, EXIT_USAGE, EXIT_SOME_NOT_DONE, EXIT_NONE_DONE = 0, 1, 2, 3
 
 _BYTES_PER_LESION = 90_000
 """Upper bound of what one lesion adds to the tables: 4096 features as text and as binary."""
 _BYTES_PER_RUN = 2_000_000
 
 Report = Callable[[dict[str, Any]], None]
+
+
+@dataclass
+class Timing:
+    """How long a run and its parts take, in seconds."""
+
+    started: float = field(default_factory=time.perf_counter)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """Time a part of the run."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(time.perf_counter() - start, 3)
 
 
 @dataclass(frozen=True)
@@ -82,7 +100,8 @@ def run_job(
     settings : Settings
         What the user chose.
     seeds : pathlib.Path or None
-        Seed table or label mask; without it DICOM SEGs among the inputs say where lesions are.
+        Seed table, label mask, point file or DICOM object; without it the SEG, RTSTRUCT and SR
+        objects among the inputs say where lesions are.
     report : callable
         Takes progress events.
 
@@ -96,37 +115,105 @@ def run_job(
     SetupError
         Before or instead of any result: missing input, weights, device, unwritable output.
     """
-    seconds: dict[str, float] = {}
-    started = time.perf_counter()
+    timing = Timing()
     prepare_output_folder(output)
-    spec = PatchSpec(profile=settings.profile)
     with ThreadPoolExecutor(1, thread_name_prefix="loader") as loader:
         # Importing torch and reading 0.7 GB of weights overlaps with reading the headers.
-        load_encoder = start_loading(loader, settings, seconds)
-        with _timed(seconds, "discover"):
-            worklist = discover(inputs, seeds, settings)
-        _check_free_space(output, worklist)
-        n_lesions = sum(len(case.seeds) for case in worklist.cases)
-        report({"event": "start", "n_cases": len(worklist.cases), "n_lesions": n_lesions})
-        outcomes = []
-        with _timed(seconds, "sample_and_encode"):
-            for outcome in run_cases(worklist.cases, load_encoder, spec):
-                outcomes.append(outcome)
-                report(_case_event(outcome))
-        with _timed(seconds, "wait_for_encoder"):
-            encoder = load_encoder()
-    configuration = configure(encoder, settings)
-    with _timed(seconds, "write"):
-        _write_tables(output, worklist, outcomes, encoder, configuration)
-    seconds["total"] = round(time.perf_counter() - started, 3)
-    manifest = _describe_run(worklist, outcomes, encoder, configuration, seconds)
-    write_manifest(manifest, output / "run.json")
+        load_encoder = start_loading(loader, settings, timing)
+        with timing.part("discover"):
+            worklist = gather(survey_inputs(inputs, seeds), settings)
+        check_free_space(output, worklist)
+        outcomes = encode(worklist, load_encoder, settings, timing, report)
+        encoder = load_encoder()
+    manifest = write_results(output, worklist, outcomes, encoder, settings, timing)
     report({"event": "end", **manifest.summary.model_dump()})
     return JobResult(manifest, tuple(outcomes), worklist.verdicts)
 
 
+def encode(
+    worklist: Worklist,
+    load_encoder: Callable[[], Encoder],
+    settings: Settings,
+    timing: Timing,
+    report: Report,
+) -> list[CaseOutcome]:
+    """Compute the features of every lesion of a worklist.
+
+    Parameters
+    ----------
+    worklist : Worklist
+        What there is to do.
+    load_encoder : callable
+        From `start_loading`; waited for even if no lesion can be computed, so that missing
+        weights or a wrong device are never overlooked.
+    settings : Settings
+        What the user chose.
+    timing : Timing
+        Takes the seconds.
+    report : callable
+        Takes progress events.
+
+    Returns
+    -------
+    list of CaseOutcome
+        One per case.
+    """
+    n_lesions = sum(len(case.seeds) for case in worklist.cases)
+    report({"event": "start", "n_cases": len(worklist.cases), "n_lesions": n_lesions})
+    outcomes = []
+    with timing.part("sample_and_encode"):
+        for outcome in run_cases(worklist.cases, load_encoder, PatchSpec(profile=settings.profile)):
+            outcomes.append(outcome)
+            report(_case_event(outcome))
+    with timing.part("wait_for_encoder"):
+        load_encoder()
+    return outcomes
+
+
+def write_results(
+    output: Path,
+    worklist: Worklist,
+    outcomes: Sequence[CaseOutcome],
+    encoder: Encoder,
+    settings: Settings,
+    timing: Timing,
+) -> RunManifest:
+    """Write the tables and the manifest of a run.
+
+    Parameters
+    ----------
+    output : pathlib.Path
+        Folder that exists and can be written.
+    worklist, outcomes : Worklist, sequence of CaseOutcome
+        What was to be done, and how it ended.
+    encoder : Encoder
+        What the features were computed with.
+    settings : Settings
+        What the user chose.
+    timing : Timing
+        Time per step; that of writing is added.
+
+    Returns
+    -------
+    RunManifest
+        As in ``run.json``, which is written last: where it is, everything is.
+
+    Raises
+    ------
+    OutputNotWritableError
+        If a file cannot be written.
+    """
+    configuration = configure(encoder, settings)
+    with timing.part("write"):
+        _write_tables(output, worklist, outcomes, encoder, configuration)
+    seconds = timing.seconds | {"total": round(time.perf_counter() - timing.started, 3)}
+    manifest = _describe_run(worklist, outcomes, encoder, configuration, seconds)
+    write_manifest(manifest, output / "run.json")
+    return manifest
+
+
 def start_loading(
-    loader: ThreadPoolExecutor, settings: Settings, seconds: dict[str, float]
+    loader: ThreadPoolExecutor, settings: Settings, timing: Timing
 ) -> Callable[[], Encoder]:
     """Start to load the encoder in the background; what is missing is said at once.
 
@@ -142,7 +229,7 @@ def start_loading(
         path = find_weights(MODEL, settings.weights)
 
     def load() -> Encoder:
-        with _timed(seconds, "load_encoder"):
+        with timing.part("load_encoder"):
             from oncofm.encoders import load_encoder
 
             return load_encoder(
@@ -165,20 +252,30 @@ def configure(encoder: Encoder, settings: Settings) -> Configuration:
         weights_sha256=encoder.weights.sha256,
         profile=settings.profile,
         precision=encoder.precision,
+        seed_kinds=settings.seed_kinds,
+        labels=settings.labels,
         per=settings.per,
         min_volume_mm3=settings.min_volume_mm3,
         seg_threshold=settings.seg_threshold,
     )
 
 
-def exit_code(states: Sequence[CaseState]) -> int:
-    """0 if every case is done, 3 if none is (or there is none), 2 in between."""
+def exit_code(states: Sequence[CaseState], n_broken: int = 0) -> int:
+    """0 if every case is done and no file is broken, 3 if no case is done, 2 in between."""
     if not states or not any(state in (CaseState.DONE, CaseState.PARTIAL) for state in states):
         return EXIT_NONE_DONE
-    return EXIT_DONE if all(state is CaseState.DONE for state in states) else EXIT_SOME_NOT_DONE
+    all_done = not n_broken and all(state is CaseState.DONE for state in states)
+    return EXIT_DONE if all_done else EXIT_SOME_NOT_DONE
 
 
-def _check_free_space(output: Path, worklist: Worklist) -> None:
+def check_free_space(output: Path, worklist: Worklist) -> None:
+    """Make sure that the tables will fit.
+
+    Raises
+    ------
+    OutputNotWritableError
+        If they might not.
+    """
     n_lesions = sum(len(case.seeds) for case in worklist.cases)
     needed = _BYTES_PER_RUN + n_lesions * _BYTES_PER_LESION
     free = shutil.disk_usage(output).free
@@ -192,7 +289,7 @@ def _check_free_space(output: Path, worklist: Worklist) -> None:
 def _write_tables(
     output: Path,
     worklist: Worklist,
-    outcomes: list[CaseOutcome],
+    outcomes: Sequence[CaseOutcome],
     encoder: Encoder,
     configuration: Configuration,
 ) -> None:
@@ -211,14 +308,14 @@ def _write_tables(
 
 def _describe_run(
     worklist: Worklist,
-    outcomes: list[CaseOutcome],
+    outcomes: Sequence[CaseOutcome],
     encoder: Encoder,
     configuration: Configuration,
     seconds: dict[str, float],
 ) -> RunManifest:
     lesions = [lesion for outcome in outcomes for lesion in outcome.lesions]
     n_broken = sum(1 for verdict in worklist.verdicts if verdict.level == "file")
-    states = [outcome.state for outcome in outcomes] + [CaseState.REJECTED] * n_broken
+    states = [outcome.state for outcome in outcomes]
     seg_uids = {lesion.seed.source.sop_instance_uid for lesion in lesions} - {""}
     return RunManifest(
         software=describe_software(),
@@ -234,7 +331,7 @@ def _describe_run(
             cases=_count(outcome.state for outcome in outcomes),
             lesions=_count(lesion.state for lesion in lesions),
             left_out=dict(Counter(verdict.error.code for verdict in worklist.verdicts)),
-            exit_code=exit_code(states),
+            exit_code=exit_code(states, n_broken),
         ),
         seconds=seconds,
         peak_memory_mib=round(peak_memory_mib(), 1),
@@ -270,12 +367,3 @@ def _case_event(outcome: CaseOutcome) -> dict[str, Any]:
         "n_lesions": len(outcome.lesions),
         "n_done": len(outcome.done),
     }
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], part: str) -> Iterator[None]:
-    start = time.perf_counter()
-    try:
-        yield
-    finally:
-        seconds[part] = round(time.perf_counter() - start, 3)

@@ -2,9 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
+
+from oncofm.errors import SettingInvalidError
 
 MODEL = "fmcib"
+Profile = Literal["mhub", "paper"]
+Per = Literal["segment", "component"]
+SeedKind = Literal["seg", "rtstruct", "sr", "points", "mask", "table"]
 
 
 @dataclass(frozen=True)
@@ -21,6 +26,12 @@ class Settings:
         Seeded random weights instead of a file, for demonstrations.
     profile : str
         Preprocessing, ``mhub`` or ``paper``.
+    seed_kinds : tuple of str
+        Annotations that say where lesions are: ``seg``, ``rtstruct``, ``sr``, ``points``,
+        ``mask``, ``table``. Empty: for every volume the first of SEG, RTSTRUCT and SR that it has.
+    labels : tuple of str
+        Patterns (``*``, ``?``, ``[...]``; upper and lower case alike) of the segments, ROIs or
+        points that are asked for. Empty: all.
     per : str
         One seed per ``segment`` or per connected ``component``.
     min_volume_mm3 : float
@@ -36,10 +47,33 @@ class Settings:
     weights: Path | None = None
     expected_sha256: str | None = None
     random_seed: int | None = None
-    profile: Literal["mhub", "paper"] = "mhub"
-    per: Literal["segment", "component"] = "segment"
+    profile: Profile = "mhub"
+    seed_kinds: tuple[SeedKind, ...] = ()
+    labels: tuple[str, ...] = ()
+    per: Per = "segment"
     min_volume_mm3: float = 0.0
     seg_threshold: float = 0.5
     device: str = "auto"
     precision: str = "fp32"
     batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        _check("profile", self.profile, get_args(Profile))
+        _check("per", self.per, get_args(Per))
+        for kind in self.seed_kinds:
+            _check("seed kind", kind, get_args(SeedKind))
+        if not 0 < self.seg_threshold <= 1:
+            raise SettingInvalidError(
+                f"The threshold is {self.seg_threshold}; it must be above 0 and at most 1."
+            )
+        if not self.min_volume_mm3 >= 0:
+            raise SettingInvalidError(
+                f"The smallest volume is {self.min_volume_mm3} mm3; it must not be negative."
+            )
+        if self.batch_size is not None and self.batch_size < 1:
+            raise SettingInvalidError(f"The batch size is {self.batch_size}; it must be positive.")
+
+
+def _check(name: str, value: Any, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise SettingInvalidError(f"The {name} {value!r} is none of {', '.join(allowed)}.")

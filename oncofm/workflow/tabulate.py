@@ -1,7 +1,7 @@
 """Outcomes as tables: ``features`` (one row per lesion done) and ``cases`` (everything seen)."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -9,6 +9,9 @@ from oncofm.results.manifest import Provenance
 from oncofm.results.table import ResultTable, table_from_rows
 from oncofm.seeds.seed import RejectedSeed, Seed
 from oncofm.workflow.case import CaseOutcome, InputVerdict, LesionOutcome
+
+if TYPE_CHECKING:
+    from oncofm.biomarkers.head import Head
 
 _LESION_COLUMNS: dict[str, type] = {
     "case_id": str,
@@ -68,10 +71,38 @@ def tabulate_features(
         Number of feature columns, also if there is no row.
     """
     done = [(outcome, lesion) for outcome in outcomes for lesion in outcome.done]
-    rows = [_lesion_row(outcome, lesion) | provenance.model_dump() for outcome, lesion in done]
+    rows = [lesion_row(outcome, lesion) | provenance.model_dump() for outcome, lesion in done]
     vectors = [lesion.features for _, lesion in done if lesion.features is not None]
     features = np.stack(vectors) if vectors else np.empty((0, n_features), np.float32)
     return ResultTable(table_from_rows(rows, _LESION_COLUMNS | _PROVENANCE_COLUMNS), features)
+
+
+def tabulate_predictions(
+    outcomes: Sequence[CaseOutcome], heads: "Sequence[Head]", provenance: Provenance
+) -> ResultTable:
+    """One row per lesion, head and class: the probability.
+
+    Parameters
+    ----------
+    outcomes : sequence of CaseOutcome
+        What ran.
+    heads : sequence of Head
+        Made for these features; see `oncofm.biomarkers.head.require_fit`.
+    provenance : Provenance
+        Repeated in every row.
+    """
+    done = [(outcome, lesion) for outcome in outcomes for lesion in outcome.done]
+    rows = []
+    for head in heads if done else ():
+        features = np.stack([lesion.features for _, lesion in done if lesion.features is not None])
+        for (outcome, lesion), chances in zip(done, head.predict(features), strict=True):
+            identity = lesion_row(outcome, lesion) | provenance.model_dump()
+            rows += [
+                identity | {"head": head.card.name, "class": name, "probability": float(chance)}
+                for name, chance in zip(head.card.classes, chances, strict=True)
+            ]
+    columns = _LESION_COLUMNS | {"head": str, "class": str, "probability": float}
+    return ResultTable(table_from_rows(rows, columns | _PROVENANCE_COLUMNS))
 
 
 def tabulate_cases(
@@ -92,7 +123,8 @@ def join_warnings(lesion: LesionOutcome) -> str:
     return "; ".join(f"{notice.code}: {notice.message}" for notice in lesion.notices)
 
 
-def _lesion_row(outcome: CaseOutcome, lesion: LesionOutcome) -> dict[str, Any]:
+def lesion_row(outcome: CaseOutcome, lesion: LesionOutcome) -> dict[str, Any]:
+    """Describe a lesion, all but its state and its features."""
     seed = lesion.seed
     row = _case_identity(outcome) | _seed_identity(seed)
     row["padded_fraction"] = lesion.padded_fraction

@@ -450,7 +450,7 @@ def test_seeds_without_a_series_are_not_guessed_among_two(bench, tmp_path):
     assert [row["reason"] for row in result.rows("lesion")] == ["series_ambiguous"]
 
 
-def test_an_rtstruct_is_named(bench):
+def test_an_rtstruct_without_contours(bench):
     shutil.copy(bench.slices()[0], bench.bad / "rtstruct.dcm")
 
     def to_rtstruct(ds):
@@ -462,9 +462,7 @@ def test_an_rtstruct_is_named(bench):
 
     edit_file(bench.bad / "rtstruct.dcm", to_rtstruct)
     result = bench.run()
-    assert result.code == 0
-    (row,) = result.rows("series")
-    assert row["reason"] == "rtstruct_unsupported"
+    expect(result, bench.case(result, phantom_uid("rtstruct")), "rejected", "rtstruct_invalid", 2)
 
 
 # --- outputs ------------------------------------------------------------------------------
@@ -501,7 +499,7 @@ def test_a_disk_that_is_too_small_is_found_before_work(bench, cli, small_disk):
 
 
 def test_a_disk_that_fills_up_during_the_run(bench, cli, small_disk, monkeypatch):
-    monkeypatch.setattr("oncofm.workflow.job._check_free_space", lambda *_: None)
+    monkeypatch.setattr("oncofm.workflow.job.check_free_space", lambda *_: None)
     (small_disk / "other").write_bytes(bytes(900 * 1024))
     result = cli("run", bench.good.folder, small_disk / "out")
     assert result.code == 1

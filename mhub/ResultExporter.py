@@ -1,0 +1,26 @@
+"""Write what came out: a table per instance, the tables of the run, its manifest."""
+
+from pathlib import Path
+
+from mhubio.core import IO, Module
+
+from oncofm.results.files import prepare_output_folder
+from oncofm.workflow.mhub.instances import publish_features
+from oncofm.workflow.mhub.session import session_of
+
+
+@IO.Config("output_dir", str, "output_data", the="folder for the results")
+class ResultExporter(Module):
+    """``<instance>/features.csv``, ``features.parquet``, ``cases.csv``, ``run.json``."""
+
+    output_dir: str
+
+    def check(self) -> None:
+        """Find an output folder that cannot be written before any work."""
+        prepare_output_folder(Path(self.config.data.abspath) / self.output_dir)
+
+    def task(self) -> None:
+        """Write every file, atomically; ``run.json`` comes last."""
+        session = session_of(self.config)
+        session.write(Path(self.config.data.abspath) / self.output_dir)
+        publish_features(self.config.data, session.case_tables)

@@ -1,0 +1,1 @@
+"""Features to a prediction: heads and what they say."""

@@ -1,0 +1,74 @@
+"""How a command ends: one sentence for what a user did wrong, and the promised exit code."""
+
+import contextlib
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable
+
+import typer
+from typer.exceptions import TyperException
+
+from oncofm.errors import SetupError
+
+log = logging.getLogger(__name__)
+
+EXIT_DONE, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 130
+
+
+def guarded(command: Callable[[], object], name: str) -> int:
+    """Run a command; say in one sentence why it could not start.
+
+    Parameters
+    ----------
+    command : callable
+        Gives the exit code.
+    name : str
+        Put in front of the sentence.
+    """
+    # pydicom's warnings quote the values they are about, which may be a patient's.
+    warnings.filterwarnings("ignore", module="pydicom")
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+    try:
+        code = command()
+    except TyperException as error:
+        _complain(name, error.format_message())
+        return EXIT_USAGE
+    except SetupError as error:
+        _complain(name, str(error))
+        return EXIT_USAGE
+    except (KeyboardInterrupt, typer.Abort):
+        _complain(name, "Interrupted.")
+        return EXIT_INTERRUPTED
+    except Exception as error:
+        # Its text may quote a header, so it is shown only to who asks for it.
+        log.debug("the command failed", exc_info=True)
+        _complain(
+            name,
+            f"Failed unexpectedly ({type(error).__name__}), which is a defect of the program; "
+            "run again with --debug to see where.",
+        )
+        return EXIT_USAGE
+    return code if isinstance(code, int) else EXIT_DONE
+
+
+def end_process(main: Callable[[], None]) -> None:
+    """Run a program, then leave without taking the interpreter apart.
+
+    Every result is on disk by then, and taking apart a process that holds torch and the weights
+    costs 0.7 s, a fifth of a short run.
+    """
+    code = EXIT_DONE
+    try:
+        main()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else EXIT_USAGE
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
+
+
+def _complain(name: str, sentence: str) -> None:
+    typer.echo(f"{name}: {sentence}", err=True)
