@@ -10,6 +10,10 @@ _REGULAR_TOLERANCE_MM = 1e-6
 """How far an origin may lie from the even stack: rounding, and nothing more."""
 
 
+WIDEST_STEP = 2.5
+"""A step of more medians than this is a hole that must not be interpolated over."""
+
+
 @dataclass(frozen=True, eq=False)
 class Geometry:
     """A stack of parallel slices, each with its own origin.
@@ -164,6 +168,18 @@ class Geometry:
         """
         index = self.to_index(np.array([position_mm]))[0]
         return bool((index >= -0.5).all() and (index < np.array(self.shape) - 0.5).all())
+
+    def holes(self) -> list[tuple[int, float]]:
+        """Find the places where slices are missing.
+
+        Returns
+        -------
+        list of (int, float)
+            Slice before the hole, and the step across it in mm: more than `WIDEST_STEP` medians.
+        """
+        steps_mm = np.diff(self.positions_mm)
+        widest_mm = WIDEST_STEP * np.median(steps_mm) if len(steps_mm) else np.inf
+        return [(int(k), float(steps_mm[k])) for k in np.flatnonzero(steps_mm > widest_mm)]
 
     def to_lps(self, index: np.ndarray) -> np.ndarray:
         """Place continuous indices in the patient; the inverse of `to_index`.

@@ -13,14 +13,13 @@ import numpy as np
 
 from oncofm.errors import SeedOutsideVolumeError, SeriesGapError
 from oncofm.imaging.geometry import Geometry
+from oncofm.imaging.interpolation import trilinear
 from oncofm.imaging.volume import Volume
 from oncofm.notices import Notice
 
 HU_OFFSET, HU_RANGE = 1024.0, 3072.0
 """Intensity = (HU + 1024) / 3072, not clipped; 0 is air, and what lies outside the volume."""
 
-_WIDEST_STEP = 2.5
-"""A step of more medians than this is a hole that must not be interpolated over."""
 _AFFINE_TOLERANCE = 1e-3
 """MONAI keeps a spacing, or a whole grid, that differs from the target by less (AFFINE_TOL)."""
 _ALLCLOSE_RTOL = 1e-5
@@ -106,11 +105,11 @@ def sample_patch(volume: Volume, position_mm: tuple[float, float, float], spec: 
     """
     seed_mm = np.array(position_mm, dtype=np.float64)
     if not volume.geometry.holds(seed_mm):
-        raise _outside(volume, position_mm)
+        raise outside_error(volume, position_mm)
     sample = {"mhub": _sample_mhub, "paper": _sample_paper}[spec.profile]
     voxels, inside = sample(volume, seed_mm, spec)
     if voxels.size == 0:
-        raise _outside(volume, position_mm)
+        raise outside_error(volume, position_mm)
     n_padded = spec.size**3 - np.count_nonzero(inside)
     padded_fraction = n_padded / spec.size**3
     notices = ()
@@ -120,7 +119,10 @@ def sample_patch(volume: Volume, position_mm: tuple[float, float, float], spec: 
     return Patch(_pad(voxels, spec.size)[None], padded_fraction, notices)
 
 
-def _outside(volume: Volume, position_mm: tuple[float, float, float]) -> SeedOutsideVolumeError:
+def outside_error(
+    volume: Volume, position_mm: tuple[float, float, float]
+) -> SeedOutsideVolumeError:
+    """Say that a seed (LPS mm) does not lie inside a volume."""
     x, y, z = position_mm
     return SeedOutsideVolumeError(
         f"Seed ({x:.1f}, {y:.1f}, {z:.1f}) mm lies outside volume {volume.volume_id}; check that "
@@ -233,7 +235,7 @@ def _interpolate_over_edge(volume: Volume, index: Axes) -> np.ndarray:
         i, j, k = (slice(*ends) for ends in zip(start - low, stop - low, strict=True))
         hu = volume.read_box(_triple(start), _triple(stop))
         box[k, j, i] = (hu + np.float32(HU_OFFSET)) / np.float32(HU_RANGE)
-    return _trilinear(box, _map(np.subtract, index, _triple(low))).astype(np.float32)
+    return trilinear(box, _map(np.subtract, index, _triple(low))).astype(np.float32)
 
 
 # --- profile paper ------------------------------------------------------------------------
@@ -319,7 +321,7 @@ def _interpolate_to_edge(volume: Volume, index: Axes) -> np.ndarray:
     low, high = _box(index)
     box = volume.read_box(_triple(low), _triple(high)).astype(np.float64)
     box = np.pad(box, [(0, 1)] * 3, mode="edge")  # neighbours of weight 0
-    return _trilinear(box, _map(np.subtract, index, _triple(low)))
+    return trilinear(box, _map(np.subtract, index, _triple(low)))
 
 
 def _to_lps_axes(voxels: np.ndarray, directions: np.ndarray) -> np.ndarray:
@@ -376,31 +378,10 @@ def _triple(values: np.ndarray) -> tuple[int, int, int]:
 
 def _check_gaps(volume: Volume, index: Axes, inside: np.ndarray) -> None:
     """Refuse to interpolate over a hole in the stack."""
-    steps_mm = np.diff(volume.geometry.positions_mm)
     k = index[2]
-    for hole in np.flatnonzero(steps_mm > _WIDEST_STEP * np.median(steps_mm)):
+    for hole, step_mm in volume.geometry.holes():
         if (inside & (k > hole) & (k < hole + 1)).any():
             raise SeriesGapError(
-                f"Volume {volume.volume_id} misses {steps_mm[hole]:.1f} mm of slices inside the "
+                f"Volume {volume.volume_id} misses {step_mm:.1f} mm of slices inside the "
                 "patch; complete the series."
             )
-
-
-def _trilinear(box: np.ndarray, index: Axes) -> np.ndarray:
-    """Interpolate at (i, j, k) inside a box (k, j, i), float64: along i, then j, then k."""
-    bases = _map(lambda axis: np.floor(axis).astype(np.intp), index)
-    di, dj, dk = _map(np.subtract, index, bases)
-    step_k, step_j = box.shape[1] * box.shape[2], box.shape[2]
-    corner = bases[2] * step_k + bases[1] * step_j + bases[0]
-    flat = box.ravel()
-
-    def along_i(offset: int) -> np.ndarray:
-        here = flat[offset:].take(corner)
-        return here + (flat[offset + 1 :].take(corner) - here) * di
-
-    def along_j(offset: int) -> np.ndarray:
-        here = along_i(offset)
-        return here + (along_i(offset + step_j) - here) * dj
-
-    here = along_j(0)
-    return here + (along_j(step_k) - here) * dk

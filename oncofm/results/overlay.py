@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 import oncofm
-from oncofm.errors import SeedOutsideVolumeError
 from oncofm.imaging.geometry import Geometry
+from oncofm.imaging.interpolation import trilinear
+from oncofm.imaging.patch import outside_error
 from oncofm.imaging.volume import Volume
 from oncofm.results.files import atomic_path
 from oncofm.results.overlay_drawing import (
@@ -28,8 +29,6 @@ OUTSIDE_HU = -1024.0
 _TILE_PX = PANEL_PX // 2
 """A panel is sampled in squares of 60 mm, so that even an oblique one needs no more voxels at a
 time than a patch does."""
-_WIDEST_STEP = 2.5
-"""A step of more medians than this is a hole, as it is for a patch."""
 
 Axes = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -83,7 +82,7 @@ def draw_overlay(volume: Volume, seed: Seed, path: Path, *, title: str = "") -> 
         If the file cannot be written.
     """
     if not volume.geometry.holds(seed.position_mm):
-        raise _outside(volume, seed)
+        raise outside_error(volume, seed.position_mm)
     panels = []
     for plane in PLANES:
         sample = sample_plane(volume, seed.position_mm, plane)
@@ -91,14 +90,6 @@ def draw_overlay(volume: Volume, seed: Seed, path: Path, *, title: str = "") -> 
     picture = compose(panels, seed, volume.volume_id, title)
     with atomic_path(path) as temporary:
         save_png(picture, temporary, f"oncofm {oncofm.__version__}")
-
-
-def _outside(volume: Volume, seed: Seed) -> SeedOutsideVolumeError:
-    x, y, z = seed.position_mm
-    return SeedOutsideVolumeError(
-        f"Seed ({x:.1f}, {y:.1f}, {z:.1f}) mm lies outside volume {volume.volume_id}; check that "
-        "it is in LPS millimetres and belongs to this scan."
-    )
 
 
 def sample_plane(
@@ -159,8 +150,7 @@ def _inside(index: Axes, geometry: Geometry) -> np.ndarray:
         (axis >= -0.5) & (axis < size - 0.5)
         for axis, size in zip(index, geometry.shape, strict=True)
     )
-    steps_mm = np.diff(geometry.positions_mm)
-    for hole in np.flatnonzero(steps_mm > _WIDEST_STEP * np.median(steps_mm)):
+    for hole, _ in geometry.holes():
         k = k & ~((index[2] > hole) & (index[2] < hole + 1))
     return i & j & k
 
@@ -174,28 +164,8 @@ def _interpolate(volume: Volume, index: Axes) -> np.ndarray:
     high_i, high_j, high_k = (int(np.ceil(axis.max())) + 1 for axis in clipped)
     box = volume.read_box((low_i, low_j, low_k), (high_i, high_j, high_k))
     box = np.pad(box, [(0, 1)] * 3, mode="edge")  # neighbours of weight 0
-    i, j, k = (axis - low for axis, low in zip(clipped, (low_i, low_j, low_k), strict=True))
-    return _trilinear(box, i, j, k)
-
-
-def _trilinear(box: np.ndarray, i: np.ndarray, j: np.ndarray, k: np.ndarray) -> np.ndarray:
-    """Interpolate at (i, j, k) inside a box (k, j, i), float32: along i, then j, then k."""
-    base_i, base_j, base_k = (np.floor(axis).astype(np.intp) for axis in (i, j, k))
-    di, dj, dk = (
-        (axis - base).astype(np.float32)
-        for axis, base in zip((i, j, k), (base_i, base_j, base_k), strict=True)
+    i, j, k = (
+        (axis - low).astype(np.float32)
+        for axis, low in zip(clipped, (low_i, low_j, low_k), strict=True)
     )
-    step_k, step_j = box.shape[1] * box.shape[2], box.shape[2]
-    corner = base_k * step_k + base_j * step_j + base_i
-    flat = box.ravel()
-
-    def along_i(offset: int) -> np.ndarray:
-        here = flat[offset:].take(corner)
-        return here + (flat[offset + 1 :].take(corner) - here) * di
-
-    def along_j(offset: int) -> np.ndarray:
-        here = along_i(offset)
-        return here + (along_i(offset + step_j) - here) * dj
-
-    here = along_j(0)
-    return here + (along_j(step_k) - here) * dk
+    return trilinear(box, (i, j, k))

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from oncofm.errors import Rejected, SeedOutsideVolumeError
+from oncofm.errors import Rejected
 from oncofm.imaging.dicom_series import DicomSeries
+from oncofm.imaging.patch import outside_error
 from oncofm.imaging.sources import FileSource, ZipMemberSource
 from oncofm.imaging.volume import Volume
 from oncofm.notices import Notice
@@ -118,10 +119,7 @@ def _look_at_lesion(case: Case, seed: Seed | RejectedSeed) -> LesionOutcome:
     if error is None and isinstance(seed, Seed) and case.volume is not None:
         if case.volume.geometry.holds(seed.position_mm):
             return LesionOutcome(seed, CaseState.DONE, notices=(*case.notices, *seed.notices))
-        error = SeedOutsideVolumeError(
-            f"The seed of {seed.lesion_id} lies outside volume {case.case_id}; check that it is in "
-            "LPS millimetres and belongs to this scan."
-        )
+        error = outside_error(case.volume, seed.position_mm)
     assert error is not None, "a case has neither a volume nor an error"
     return LesionOutcome(seed, CaseState.REJECTED, error.code, str(error))
 

@@ -149,7 +149,8 @@ def _override_module(
             f"The workflow has no module {module!r}; there are {', '.join(declared)}."
         )
     section = sections.setdefault(module, {})
-    known = dict.fromkeys(section, Any) | dict(declared[module])
+    known = dict(declared[module])
+    known |= {name: Any for name in section if name not in known}
     if key not in known:
         raise WorkflowUnknownError(
             f"Module {module} has no key {key!r}; there are {_listed(known) or 'none'}."
