@@ -1,13 +1,10 @@
 """Fixtures that every test folder shares."""
 
-import csv
-import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
 import pytest
+from commands import CliResult
 from fakes import VoxelEncoder
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -19,32 +16,6 @@ def shared_data() -> Path:
     if not (SHARED_DATA / "reference" / "seeds.csv").is_file():
         pytest.skip(f"REAL DATA MISSING: {SHARED_DATA} is not there, real scans go untested")
     return SHARED_DATA
-
-
-@dataclass(frozen=True)
-class CliResult:
-    """What a command left behind."""
-
-    code: int
-    stdout: str
-    stderr: str
-    output: Path
-
-    @property
-    def cases(self) -> list[dict[str, str]]:
-        with (self.output / "cases.csv").open(encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
-
-    @property
-    def manifest(self) -> dict:
-        return json.loads((self.output / "run.json").read_text(encoding="utf-8"))
-
-    @property
-    def features(self) -> pd.DataFrame:
-        return pd.read_parquet(self.output / "features.parquet")
-
-    def rows(self, level: str) -> list[dict[str, str]]:
-        return [row for row in self.cases if row["level"] == level]
 
 
 @pytest.fixture
