@@ -25,6 +25,8 @@ class SeedSource:
         Segment Algorithm Type (0062,0008): ``AUTOMATIC``, ``SEMIAUTOMATIC`` or ``MANUAL``.
     tracking_id, tracking_uid : str
         Tracking ID (0062,0020) and UID (0062,0021) where the segment has them.
+    file_name : str
+        Name of the mask or point file, empty for other kinds.
     component : int or None
         1-based rank by size of the connected component, with ``per="component"``.
     """
@@ -38,6 +40,7 @@ class SeedSource:
     algorithm_type: str = ""
     tracking_id: str = ""
     tracking_uid: str = ""
+    file_name: str = ""
     component: int | None = None
 
 

@@ -266,6 +266,20 @@ def _uniform(values: list[Any]) -> list[Value]:
     ]
 
 
+def is_json_table(path: Path) -> bool:
+    """Whether a JSON file is a seed table, one object per line, and no file of points."""
+    from oncofm.seeds.points import is_point_file
+
+    if is_point_file(path):
+        return False
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            first = next((line for line in file if line.strip()), "")
+        return isinstance(json.loads(first), dict)
+    except (OSError, ValueError, RecursionError):
+        return False
+
+
 def _read_parquet(path: Path) -> _Raw:
     import pyarrow
     import pyarrow.parquet

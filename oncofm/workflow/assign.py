@@ -2,10 +2,12 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from oncofm.errors import (
     Rejected,
+    SeedFileInvalidError,
     SeedOutsideVolumeError,
     SeriesAbsentError,
     SeriesAmbiguousError,
@@ -112,14 +114,22 @@ def choose_draft(
     )
 
 
-def _read(kind: str, path: Path, settings: Settings) -> Sequence[Seed | RejectedSeed]:
+def _read(kind: str, path: Path, settings: Settings) -> list[Seed | RejectedSeed]:
+    """Read a mask or point file; every lesion knows which file it is from."""
+    if not path.is_file():  # the scan saw it, so it is somewhere
+        raise SeedFileInvalidError(f"{path.name} lies in an archive; unpack it to have it read.")
     if kind == "points":
         from oncofm.seeds.points import read_points
 
-        return read_points(path)
-    from oncofm.seeds.label_mask import read_label_mask
+        lesions = read_points(path)
+    else:
+        from oncofm.seeds.label_mask import read_label_mask
 
-    return read_label_mask(path, per=settings.per, min_volume_mm3=settings.min_volume_mm3)
+        size = {"per": settings.per, "min_volume_mm3": settings.min_volume_mm3}
+        lesions = read_label_mask(path, **size)
+    return [
+        replace(lesion, source=replace(lesion.source, file_name=path.name)) for lesion in lesions
+    ]
 
 
 def _draft_of(annotation: Annotation, path: Path, lesion: Seed | RejectedSeed, pool: Pool) -> Draft:
@@ -129,16 +139,17 @@ def _draft_of(annotation: Annotation, path: Path, lesion: Seed | RejectedSeed, p
     name = path.name.removesuffix(".json").removesuffix(".mrk")
     drafts = list(pool.drafts.values())
     named = [draft for draft in drafts if name in (draft.series_uid, draft.case_id)]
-    if _looks_like_uid(name) and not named:
+    if not named and (annotation.by_name or _looks_like_uid(name)):
         raise SeriesAbsentError(
-            f"{path.name} is named after a series that is not in the input; add that CT series."
+            f"{path.name} is not named after a CT series of the input; add the series, or name the "
+            "file <SeriesInstanceUID>.json."
         )
     hint = f"give exactly one volume together with {path.name}, or name it after its series"
     return choose_draft(named or drafts, _position_mm(lesion), hint)
 
 
 def _looks_like_uid(name: str) -> bool:
-    return re.fullmatch(r"\d+(\.\d+){3,}", name) is not None
+    return re.fullmatch(r"\d+(\.\d+){2,}", name) is not None
 
 
 def _position_mm(lesion: Seed | RejectedSeed) -> tuple[float, float, float]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -62,7 +63,8 @@ def extract_features(
     Returns
     -------
     pandas.DataFrame
-        The input's own columns, ``pred_0 ... pred_4095`` (float32), then ``state``, ``reason``,
+        The input's own columns (``input_`` before the name of one that is also ours),
+        ``pred_0 ... pred_4095`` (float32), then ``state``, ``reason``,
         ``message``, ``padded_fraction``, ``warnings`` and what the features were computed with;
         rows in input order. A row that cannot be used has empty features and says why.
 
@@ -204,11 +206,14 @@ def _tabulate(
         | origin.model_dump()
         for lesion in lesions
     ]
-    return ResultTable(
+    result = ResultTable(
         columns=pa.table(table.columns),
         features=features,
         trailing=table_from_rows(trailing, _TRAILING | dict.fromkeys(Provenance.model_fields, str)),
     )
+    taken = set(result.to_arrow().column_names[len(table.columns) :])
+    own = [f"input_{name}" if name in taken else name for name in table.columns]
+    return replace(result, columns=result.columns.rename_columns(own))
 
 
 def _plain(column: "pandas.Series") -> list:

@@ -203,10 +203,14 @@ def _assign_file(annotation: Annotation, gathering: _Gathering) -> None:
     try:
         gathering.orphans += assign_file(annotation, gathering.pool, gathering.settings)
     except SetupError as error:
-        if not annotation.case_id:
+        if gathering.survey.only_asked:
             raise
-        draft = gathering.pool.drafts[annotation.case_id]
-        draft.error = draft.error or SeedFileInvalidError(str(error))
+        rejected = SeedFileInvalidError(str(error))
+        if annotation.case_id:
+            draft = gathering.pool.drafts[annotation.case_id]
+            draft.error = draft.error or rejected
+        else:  # found beside the images, for example inside an archive
+            gathering.orphans.append(Draft(case_id=annotation.name, error=rejected))
 
 
 def _assign_group(group: SeedGroup, annotation: Annotation, gathering: _Gathering) -> None:

@@ -33,6 +33,7 @@ _COLUMNS: dict[str, type] = {
     "study_uid": str,
     "seed_source": str,
     "seg_uid": str,
+    "seed_file": str,
     "segment_number": int,
     "segment_description": str,
     "tracking_uid": str,

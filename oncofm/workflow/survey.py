@@ -39,11 +39,14 @@ class Annotation:
         DICOM object or file.
     case_id : str
         The case that it was filed under. Empty: its references decide, or its name.
+    by_name : bool
+        A file that belongs to the series that it is named after, and to no other.
     """
 
     kind: SeedKind
     origin: InstanceRecord | Path
     case_id: str = ""
+    by_name: bool = False
 
     @property
     def name(self) -> str:
@@ -111,7 +114,7 @@ def survey_inputs(inputs: Sequence[Path], seeds: Path | None = None) -> Survey:
     if seeds is None:
         points = [file for file in skipped if file.name.lower().endswith(".json")]
         skipped = [file for file in skipped if file not in points]
-        found += [Annotation("points", Path(file.name)) for file in points]
+        found += [Annotation("points", Path(file.name), by_name=True) for file in points]
         return Survey(pool, tuple(found), tuple(verdicts), tuple(skipped))
     verdicts += [
         not_read(annotation.origin, annotation.kind, "--seeds names the lesions")
@@ -182,13 +185,13 @@ def annotations_at(path: Path, case_id: str = "") -> list[Annotation]:
     InputNotFoundError
         If there are none.
     """
-    from oncofm.seeds.points import is_point_file
+    from oncofm.seeds.table import is_json_table
 
     name = path.name.lower()
     if is_volume_file(path):
         return [Annotation("mask", path, case_id)]
     if name.endswith(".json"):
-        return [Annotation("points" if is_point_file(path) else "table", path, case_id)]
+        return [Annotation("table" if is_json_table(path) else "points", path, case_id)]
     if name.endswith(_TABLE_SUFFIXES):
         return [Annotation("table", path, case_id)]
     found = [

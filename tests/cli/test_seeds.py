@@ -27,6 +27,9 @@ def test_a_table_that_can_be_used_as_one(study, cli, tmp_path):
         assert len(features) == 3
     pd.testing.assert_frame_equal(direct.filter(like="pred_"), by_table.filter(like="pred_"))
     assert cli("features", table, "-o", tmp_path / "features.csv").code == 0
+    names = list(pd.read_csv(tmp_path / "features.csv"))
+    assert len(names) == len(set(names))
+    assert {"input_state", "state", "input_warnings"} <= set(names)
 
 
 def test_a_lesion_outside_its_volume_is_no_find(study, cli, tmp_path):

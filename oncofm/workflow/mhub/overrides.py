@@ -194,8 +194,9 @@ def _read(text: str, kind: Any, place: str) -> Any:
         return json.loads(value) if isinstance(value, str) else value
     except ValueError:
         if kind in (int, float, bool, list, dict):
+            hint = ', as in a,b or ["a", "b"]' if kind is list else ""
             raise SettingInvalidError(
-                f"{place} is {text!r}; it must be of type {kind.__name__}."
+                f"{place} is {text!r}; it must be of type {kind.__name__}{hint}."
             ) from None
         return text
 

@@ -139,8 +139,9 @@ def run_workflow(
     finally:
         session.close()
     if session.result is None:
+        reason = "".join(f" {failure}" for failure in run_log.failures[-1:])
         raise WorkflowInvalidError(
-            f"Workflow {workflow.path} ended before it had written results; correct its modules."
+            f"Workflow {workflow.path} ended before it had written results.{reason}"
         )
     for sentence in run_log.failures:
         print(f"failed: {sentence}", file=sys.stderr)

@@ -56,6 +56,8 @@ class Session:
         Biomarkers to predict.
     result : JobResult or None
         What was written.
+    output : pathlib.Path or None
+        Where results will go, if that is known before any work.
     case_tables : dict of str to pathlib.Path
         Case id -> its own ``features.csv``.
     timing : Timing
@@ -71,6 +73,7 @@ class Session:
     encoder: Encoder | None = None
     heads: tuple[Head, ...] = ()
     result: JobResult | None = None
+    output: Path | None = None
     case_tables: dict[str, Path] = field(default_factory=dict)
     timing: Timing = field(default_factory=Timing)
     report: Report = lambda event: None
@@ -127,10 +130,11 @@ class Session:
 
     def encode(self) -> None:
         """Compute the features of every lesion, batched over all cases."""
+        worklist = self._worklist()
+        if self.output is not None:
+            check_free_space(self.output, worklist)
         load_encoder = self.start_loading()
-        self.outcomes = encode(
-            self._worklist(), load_encoder, self.settings, self.timing, self.report
-        )
+        self.outcomes = encode(worklist, load_encoder, self.settings, self.timing, self.report)
         self.encoder = load_encoder()
 
     def require_heads_fit(self) -> None:
@@ -164,7 +168,6 @@ class Session:
                 "No features were computed; put FeatureExtractor before ResultExporter."
             )
         prepare_output_folder(output)
-        check_free_space(output, worklist)
         with self.timing.part("write_case_tables"):
             tables = {o.case.case_id: write_mhub_features(o, output) for o in self.outcomes}
         self.case_tables = {case_id: path for case_id, path in tables.items() if path}
