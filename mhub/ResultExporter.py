@@ -17,7 +17,9 @@ class ResultExporter(Module):
 
     def check(self) -> None:
         """Find an output folder that cannot be written before any work."""
-        prepare_output_folder(Path(self.config.data.abspath) / self.output_dir)
+        folder = Path(self.config.data.abspath) / self.output_dir
+        prepare_output_folder(folder)
+        session_of(self.config).output = folder
 
     def task(self) -> None:
         """Write every file, atomically; ``run.json`` comes last."""

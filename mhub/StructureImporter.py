@@ -23,6 +23,7 @@ class StructureImporter(Module):
         """Match the patterns, make the instances."""
         session = session_of(self.config)
         source = Path(self.config.data.abspath) / self.source_dir
+        patterns = [str(pattern) for pattern in self.structures]
         with session.timing.part("import"):
-            session.survey = survey_structure(source, self.structures, self.import_id)
+            session.survey = survey_structure(source, patterns, self.import_id)
             publish_cases(self.config.data, session.survey, session.scratch, self.import_id)

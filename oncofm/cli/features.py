@@ -4,6 +4,7 @@ from pathlib import Path
 
 import typer
 
+from oncofm.cli.process import show_tracebacks
 from oncofm.cli.progress import show_progress
 from oncofm.cli.run import (
     BATCH_SIZE,
@@ -16,7 +17,6 @@ from oncofm.cli.run import (
     WEIGHTS,
     Precision,
     Profile,
-    show_tracebacks,
 )
 from oncofm.errors import OutputNotWritableError
 
@@ -49,7 +49,8 @@ def features(
     from oncofm.workflow.job import exit_code
     from oncofm.workflow.settings import Settings
 
-    show_tracebacks(debug)
+    if debug:
+        show_tracebacks()
     if output.suffix.lower() not in TABLE_SUFFIXES:
         raise OutputNotWritableError(
             f"Output {output} must end in one of {', '.join(TABLE_SUFFIXES)}; rename it."

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from oncofm.cli.process import end_process, guarded
+from oncofm.cli.process import end_process, guarded, show_tracebacks
 from oncofm.cli.progress import show_progress
 from oncofm.errors import SettingInvalidError, WorkflowUnknownError
 
@@ -57,9 +57,7 @@ def run(arguments: Sequence[str]) -> int:
     from oncofm.workflow.mhub.run import run_workflow
 
     if options.debug:
-        from oncofm.cli.run import show_tracebacks
-
-        show_tracebacks(True)
+        show_tracebacks()
     models = find_models()
     if options.workflow is None and options.config is None:
         raise WorkflowUnknownError(f"Choose a workflow with --workflow:\n{_list(models)}")

@@ -15,6 +15,8 @@ from oncofm.errors import SetupError
 log = logging.getLogger(__name__)
 
 EXIT_DONE, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 130
+DEBUG_VARIABLE = "ONCOFM_DEBUG"
+"""Does what ``--debug`` does, for every command."""
 
 
 def guarded(command: Callable[[], object], name: str) -> int:
@@ -30,6 +32,8 @@ def guarded(command: Callable[[], object], name: str) -> int:
     # pydicom's warnings quote the values they are about, which may be a patient's.
     warnings.filterwarnings("ignore", module="pydicom")
     logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+    if os.environ.get(DEBUG_VARIABLE):
+        show_tracebacks()
     try:
         code = command()
     except TyperException as error:
@@ -46,8 +50,8 @@ def guarded(command: Callable[[], object], name: str) -> int:
         log.debug("the command failed", exc_info=True)
         _complain(
             name,
-            f"Failed unexpectedly ({type(error).__name__}), which is a defect of the program; "
-            "run again with --debug to see where.",
+            f"Failed unexpectedly ({type(error).__name__}), which is a defect of the program; run "
+            f"again with --debug, or with {DEBUG_VARIABLE}=1 in the environment, to see where.",
         )
         return EXIT_USAGE
     return code if isinstance(code, int) else EXIT_DONE
@@ -68,6 +72,12 @@ def end_process(main: Callable[[], None]) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
     os._exit(code)
+
+
+def show_tracebacks() -> None:
+    """Let failures of ours show where they happened."""
+    logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
+    logging.getLogger("oncofm").setLevel(logging.DEBUG)
 
 
 def _complain(name: str, sentence: str) -> None:

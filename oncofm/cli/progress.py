@@ -20,16 +20,15 @@ def show_progress(json_lines: bool) -> Iterator[Report]:
         One JSON object per line on standard output instead of a bar.
     """
     if json_lines:
-        yield _print_json
+        # A stream of its own: what else prints must not get between the lines.
+        stream = sys.stdout
+        with contextlib.redirect_stdout(sys.stderr):
+            yield lambda event: print(json.dumps(event), file=stream, flush=True)
     elif sys.stderr.isatty():
         with _bar() as report:
             yield report
     else:
         yield lambda event: None
-
-
-def _print_json(event: dict[str, Any]) -> None:
-    print(json.dumps(event), flush=True)
 
 
 @contextlib.contextmanager

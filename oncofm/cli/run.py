@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from oncofm.cli.process import show_tracebacks
 from oncofm.cli.progress import show_progress
 
 if TYPE_CHECKING:
@@ -110,7 +111,8 @@ def run(
     from oncofm.workflow.job import run_job
     from oncofm.workflow.settings import Settings
 
-    show_tracebacks(debug)
+    if debug:
+        show_tracebacks()
     settings = Settings(
         weights=weights,
         expected_sha256=sha256,
@@ -130,15 +132,6 @@ def run(
         result = run_job(inputs, output, settings, seeds=seeds, report=report)
     print_summary(result, output)
     return result.manifest.summary.exit_code
-
-
-def show_tracebacks(debug: bool) -> None:
-    """Let failures of ours show where they happened."""
-    import logging
-
-    if debug:
-        logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
-        logging.getLogger("oncofm").setLevel(logging.DEBUG)
 
 
 def run_named_workflow(

@@ -38,3 +38,13 @@ class ByteCache(Generic[Value]):
             self._n_bytes += self._n_bytes_of(value)
             while self._n_bytes > self._max_bytes and len(self._values) > 1:
                 self._n_bytes -= self._n_bytes_of(self._values.popitem(last=False)[1])
+
+    def drop(self, owner: object) -> None:
+        """Forget every value whose key is `owner`, or a tuple that starts with it."""
+        with self._lock:
+            for key in [key for key in self._values if _owner(key) is owner]:
+                self._n_bytes -= self._n_bytes_of(self._values.pop(key))
+
+
+def _owner(key: Hashable) -> object:
+    return key[0] if isinstance(key, tuple) else key

@@ -96,6 +96,10 @@ class DicomSeries:
             plane[:] = _hounsfield(frame, self._decoder.stored(frame)[rows, columns])
         return box
 
+    def release(self) -> None:
+        """Give back the memory of the decoded slices; see `Volume`."""
+        _SLICES.drop(self._decoder)
+
 
 _SLICES: ByteCache[np.ndarray] = ByteCache(192 * 1024 * 1024, lambda array: array.nbytes)
 """Decoded slices of all volumes: 384 of 512 x 512, more than three patches of 50 mm need."""

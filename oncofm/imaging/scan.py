@@ -11,12 +11,15 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from pydicom.uid import MediaStorageDirectoryStorage
 
 from oncofm.errors import InputNotFoundError, UnreadableFileError
 from oncofm.imaging.header import Header, HeaderError, NotDicomError, read_header
 from oncofm.imaging.sources import FileSource, Source, ZipMemberSource
+
+Value = TypeVar("Value")
 
 _MEDIA_STORAGE_CLASS = 0x00020002
 _IMAGE_TYPE = 0x00080008
@@ -201,8 +204,9 @@ def scan_dicom(inputs: str | Path | Sequence[str | Path]) -> DicomScan:
     paths = [Path(inputs)] if isinstance(inputs, str | Path) else [Path(path) for path in inputs]
     skipped: list[SkippedFile] = []
     instances: list[InstanceRecord] = []
+    share = _Shared()
     for source in _sources(paths, skipped):
-        record = _read_record(source, skipped)
+        record = _read_record(source, share, skipped)
         if record is not None:
             instances.append(record)
     return DicomScan(_group(instances), tuple(skipped))
@@ -274,7 +278,16 @@ def _zip_members(path: Path, skipped: list[SkippedFile]) -> Iterator[ZipMemberSo
 # --- reading one header -------------------------------------------------------------------
 
 
-def _read_record(source: Source, skipped: list[SkippedFile]) -> InstanceRecord | None:
+class _Shared(dict[tuple[type, Any], Any]):
+    """Gives equal values of many headers one place in memory."""
+
+    def __call__(self, value: Value) -> Value:
+        return self.setdefault((type(value), value), value)
+
+
+def _read_record(
+    source: Source, share: _Shared, skipped: list[SkippedFile]
+) -> InstanceRecord | None:
     try:
         header = read_header(source, _WANTED, _LAST_TAG)
     except NotDicomError:
@@ -292,7 +305,7 @@ def _read_record(source: Source, skipped: list[SkippedFile]) -> InstanceRecord |
     if header.text(_MEDIA_STORAGE_CLASS) == MediaStorageDirectoryStorage:
         skipped.append(SkippedFile(source.name, DICOMDIR))
         return None
-    record = _record(source, header)
+    record = _record(source, header, share)
     if not record.sop_instance_uid or not record.series_uid:
         problem = "it has no SOP Instance UID or no Series Instance UID"
         skipped.append(_unreadable(source.name, problem))
@@ -300,28 +313,29 @@ def _read_record(source: Source, skipped: list[SkippedFile]) -> InstanceRecord |
     return record
 
 
-def _record(source: Source, header: Header) -> InstanceRecord:
+def _record(source: Source, header: Header, share: _Shared) -> InstanceRecord:
+    image_type = tuple(part.strip() for part in header.text(_IMAGE_TYPE).split("\\"))
     return InstanceRecord(
         source=source,
         sop_instance_uid=header.text(_SOP_INSTANCE),
-        sop_class_uid=header.text(_SOP_CLASS),
-        series_uid=header.text(_SERIES),
-        study_uid=header.text(_STUDY),
-        frame_of_reference_uid=header.text(_FRAME_OF_REFERENCE),
-        modality=header.text(_MODALITY),
-        transfer_syntax_uid=header.transfer_syntax_uid,
-        image_type=tuple(part.strip() for part in header.text(_IMAGE_TYPE).split("\\")),
+        sop_class_uid=share(header.text(_SOP_CLASS)),
+        series_uid=share(header.text(_SERIES)),
+        study_uid=share(header.text(_STUDY)),
+        frame_of_reference_uid=share(header.text(_FRAME_OF_REFERENCE)),
+        modality=share(header.text(_MODALITY)),
+        transfer_syntax_uid=share(header.transfer_syntax_uid),
+        image_type=share(image_type),
         n_frames=int(_number(header, _NUMBER_OF_FRAMES) or 1),
-        rows=header.unsigned(_ROWS),
-        columns=header.unsigned(_COLUMNS),
-        samples_per_pixel=header.unsigned(_SAMPLES_PER_PIXEL),
+        rows=share(header.unsigned(_ROWS)),
+        columns=share(header.unsigned(_COLUMNS)),
+        samples_per_pixel=share(header.unsigned(_SAMPLES_PER_PIXEL)),
         position_mm=_numbers(header, _IMAGE_POSITION, 3),
-        orientation=_numbers(header, _IMAGE_ORIENTATION, 6),
-        pixel_spacing_mm=_numbers(header, _PIXEL_SPACING, 2),
-        rescale_slope=_number(header, _RESCALE_SLOPE),
-        rescale_intercept=_number(header, _RESCALE_INTERCEPT),
-        acquisition_number=_number(header, _ACQUISITION_NUMBER),
-        temporal_position=_number(header, _TEMPORAL_POSITION),
+        orientation=share(_numbers(header, _IMAGE_ORIENTATION, 6)),
+        pixel_spacing_mm=share(_numbers(header, _PIXEL_SPACING, 2)),
+        rescale_slope=share(_number(header, _RESCALE_SLOPE)),
+        rescale_intercept=share(_number(header, _RESCALE_INTERCEPT)),
+        acquisition_number=share(_number(header, _ACQUISITION_NUMBER)),
+        temporal_position=share(_number(header, _TEMPORAL_POSITION)),
         trigger_time_ms=_number(header, _TRIGGER_TIME),
     )
 

@@ -23,7 +23,7 @@ class Source(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FileSource:
     """A file on disk."""
 
@@ -39,7 +39,7 @@ class FileSource:
         return self.path.open("rb")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ZipMemberSource:
     """A member of a zip archive, read in place: nothing is extracted to disk.
 

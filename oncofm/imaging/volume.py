@@ -46,3 +46,7 @@ class Volume(Protocol):
             If a slice inside the box cannot be decoded.
         """
         ...
+
+    def release(self) -> None:
+        """Give back the memory of what was decoded; it is decoded again where it is needed."""
+        ...

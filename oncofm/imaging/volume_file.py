@@ -85,6 +85,10 @@ class VolumeFile:
                 f"{self.path} cannot be decoded; copy the file again."
             ) from error
 
+    def release(self) -> None:
+        """Give back the memory of the decoded volume; see `Volume`."""
+        _IMAGES.drop(self)
+
     def _whole(self) -> sitk.Image:
         with self._lock:
             image = _IMAGES.get(self)

@@ -134,7 +134,12 @@ def _leave_unread(annotation: Annotation, gathering: _Gathering) -> None:
         verdict = not_read(annotation.origin, annotation.kind, because)
         gathering.verdicts.append(verdict)
     else:
-        gathering.skipped.append(SkippedFile(str(annotation.origin), "not_dicom"))
+        gathering.skipped.append(SkippedFile(str(annotation.origin), _reason(annotation)))
+
+
+def _reason(annotation: Annotation) -> str:
+    """Why a file was passed over: one among the images may be anything, another was meant."""
+    return "not_dicom" if annotation.by_name else "not_asked"
 
 
 def _read_object(

@@ -37,8 +37,9 @@ from oncofm.workflow.tabulate import tabulate_cases, tabulate_features
 
 EXIT_DONE, EXIT_USAGE, EXIT_SOME_NOT_DONE, EXIT_NONE_DONE = 0, 1, 2, 3
 
-_BYTES_PER_LESION = 90_000
-"""Upper bound of what one lesion adds to the tables: 4096 features as text and as binary."""
+_BYTES_PER_LESION = 160_000
+"""Upper bound of what one lesion adds to the tables: 4096 features as text, twice in an MHub
+workflow, and as binary."""
 _BYTES_PER_RUN = 2_000_000
 
 Report = Callable[[dict[str, Any]], None]

@@ -78,6 +78,8 @@ def run_cases(
                     pending.lesions[index] = lesion.outcome
                 else:
                     batch.add(pending, index, lesion)
+            if pending.case.volume is not None and start + len(sampled) == len(pending.lesions):
+                pending.case.volume.release()  # else a long run would fill the caches
             while waiting and None not in waiting[0].lesions:
                 yield _finish(waiting.popleft())
     batch.flush()

@@ -31,3 +31,13 @@ def test_one_value_is_kept_however_large():
     assert cache.get("a") == "1234"
     cache.put("b", "12345")
     assert [cache.get("a"), cache.get("b")] == [None, "12345"]
+
+
+def test_values_of_one_owner_are_dropped():
+    cache = ByteCache(12, len)
+    for key in (("a", 1), ("b", 1), ("a", 2)):
+        cache.put(key, "1234")
+    cache.drop("a")
+    assert [cache.get(("a", 1)), cache.get(("b", 1)), cache.get(("a", 2))] == [None, "1234", None]
+    cache.put("c", "12345678")  # their bytes are free again
+    assert cache.get(("b", 1)) == "1234"

@@ -17,6 +17,9 @@ class ArrayVolume:
         self.hu = hu
         self.boxes: list[tuple[tuple[int, int, int], tuple[int, int, int]]] = []
 
+    def release(self):
+        pass
+
     def read_box(self, start: tuple[int, int, int], stop: tuple[int, int, int]) -> np.ndarray:
         assert all(
             0 <= a < b <= n for a, b, n in zip(start, stop, self.geometry.shape, strict=True)

@@ -91,8 +91,11 @@ def test_neighbours_have_the_features_they_have_alone(bench, cli, tmp_path):
         path.unlink()
     together = bench.run().features
     of_good = together[together["case_id"] == bench.good.series_uid]
-    np.testing.assert_array_equal(
-        of_good.filter(like="pred_").to_numpy(), alone.filter(like="pred_").to_numpy()
+    np.testing.assert_allclose(  # a real network rounds by the size of its batches
+        of_good.filter(like="pred_").to_numpy(),
+        alone.filter(like="pred_").to_numpy(),
+        rtol=0,
+        atol=1e-5,
     )
 
 
@@ -564,8 +567,9 @@ def test_no_patient_name_leaves(bench):
     result = bench.run("--debug")
     assert result.code == 2
     assert "CANARY" not in result.stdout + result.stderr
-    for path in result.output.iterdir():
-        assert b"CANARY" not in path.read_bytes()
+    for path in result.output.rglob("*"):
+        assert "CANARY" not in path.name
+        assert path.is_dir() or b"CANARY" not in path.read_bytes()
 
 
 def test_json_progress(bench):

@@ -24,6 +24,10 @@ class ArrayVolume:
         rng = np.random.default_rng(abs(hash(name)) % 2**32)
         self.voxels = rng.normal(0, 300, (40, 50, 60)).astype(np.float32)
         self.error = error
+        self.released = False
+
+    def release(self):
+        self.released = True
 
     def read_box(self, start, stop):
         if self.error is not None:
@@ -144,3 +148,10 @@ def test_exit_codes():
     assert exit_code([partial]) == 2
     assert exit_code([rejected, CaseState.FAILED]) == 3
     assert exit_code([]) == 3
+
+
+def test_a_volume_is_released_when_its_lesions_are_sampled():
+    volumes = [ArrayVolume(name) for name in "abc"]
+    cases = [Case(v.volume_id, volume=v, seeds=(seed("1"), seed("2"))) for v in volumes]
+    list(run_cases(cases, VoxelEncoder, PatchSpec()))
+    assert all(volume.released for volume in volumes)

@@ -14,7 +14,14 @@ from oncofm.results.files import atomic_path
 from oncofm.seeds.seed import RejectedSeed, Seed
 from oncofm.workflow.case import CaseOutcome
 
-_OTHER_OUTPUTS = ("features.parquet", "features.csv", "cases.csv", "run.json", "skipped.csv")
+_OTHER_OUTPUTS = (
+    "features.parquet",
+    "features.csv",
+    "predictions.csv",
+    "cases.csv",
+    "skipped.csv",
+    "run.json",
+)
 _LONGEST_NAME = 255
 
 
