@@ -2,39 +2,13 @@
 
 import numpy as np
 import pytest
-import yaml
-from safetensors.numpy import save_file
+from heads import write_head
 from scipy.special import expit, softmax
 
 from oncofm.biomarkers.head import load_head, require_fit
 from oncofm.errors import HeadInvalidError, HeadMismatchError, HeadUnknownError
 
 N = 12
-
-
-def write_head(folder, n_outputs=1, arrays=None, **changes):
-    classes = ["benign", "malignant"] if n_outputs == 1 else [f"c{i}" for i in range(n_outputs)]
-    card = {
-        "name": folder.name,
-        "title": "A test",
-        "kind": "logistic",
-        "classes": classes,
-        "model": "fmcib",
-        "profile": "mhub",
-        "weights_sha256": "any",
-        "n_features": N,
-        "intended_use": "tests",
-        "licence": "Apache-2.0",
-    } | changes
-    folder.mkdir()
-    (folder / "head.yml").write_text(yaml.safe_dump(card))
-    rng = np.random.default_rng(0)
-    arrays = arrays or {
-        "weight": rng.normal(size=(n_outputs, N)).astype(np.float32),
-        "bias": rng.normal(size=n_outputs).astype(np.float32),
-    }
-    save_file(arrays, folder / "head.safetensors")
-    return arrays
 
 
 @pytest.mark.parametrize("n_outputs", [1, 3, 8])
@@ -55,7 +29,7 @@ def test_probabilities(tmp_path, n_outputs):
     [
         ({"kind": "forest"}, None, "kind"),
         ({"surprise": 1}, None, "surprise"),
-        ({"n_features": 13}, None, "shapes"),
+        ({"n_features": 13}, {"weight": np.ones((1, N)), "bias": np.ones(1)}, "shapes"),
         ({}, {"weight": np.ones((1, N))}, "bias"),
         ({}, {"weight": np.full((1, N), np.nan), "bias": np.ones(1)}, "not finite"),
     ],

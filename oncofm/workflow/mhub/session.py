@@ -129,30 +129,25 @@ class Session:
         return self._load_encoder
 
     def encode(self) -> None:
-        """Compute the features of every lesion, batched over all cases."""
-        worklist = self._worklist()
-        if self.output is not None:
-            check_free_space(self.output, worklist)
-        load_encoder = self.start_loading()
-        self.outcomes = encode(worklist, load_encoder, self.settings, self.timing, self.report)
-        self.encoder = load_encoder()
-
-    def require_heads_fit(self) -> None:
-        """Refuse heads that were not made for the features of this run.
+        """Compute the features of every lesion, batched over all cases.
 
         Raises
         ------
         HeadMismatchError
-            With what differs.
+            If a head was not made for the features of this run.
         """
-        if self.encoder is None:
-            raise WorkflowInvalidError(
-                "No features were computed; put FeatureExtractor before BiomarkerPredictor."
-            )
+        worklist = self._worklist()
+        if self.output is not None:
+            check_free_space(self.output, worklist)
+        load_encoder = self.start_loading()
+        if self.heads:  # refused before the work, not after it
+            self._require_heads_fit(load_encoder())
+        self.outcomes = encode(worklist, load_encoder, self.settings, self.timing, self.report)
+        self.encoder = load_encoder()
+
+    def _require_heads_fit(self, encoder: Encoder) -> None:
         for head in self.heads:
-            require_fit(
-                head, self.encoder.weights.sha256, self.settings.profile, self.encoder.n_features
-            )
+            require_fit(head, encoder.weights.sha256, self.settings.profile, encoder.n_features)
 
     def write(self, output: Path) -> JobResult:
         """Write the tables, the manifest, and ``<case>/features.csv`` for every case.
@@ -171,16 +166,20 @@ class Session:
         with self.timing.part("write_case_tables"):
             tables = {o.case.case_id: write_mhub_features(o, output) for o in self.outcomes}
         self.case_tables = {case_id: path for case_id, path in tables.items() if path}
+        self._write_predictions(output / "predictions.csv", self.encoder)
         manifest = write_results(
             output, worklist, self.outcomes, self.encoder, self.settings, self.timing
         )
-        if self.heads:
-            origin = provenance(self.encoder, configure(self.encoder, self.settings))
-            predictions = tabulate_predictions(self.outcomes, self.heads, origin)
-            write_table(predictions, output / "predictions.csv")
         self.report({"event": "end", **manifest.summary.model_dump()})
         self.result = JobResult(manifest, tuple(self.outcomes), worklist.verdicts)
         return self.result
+
+    def _write_predictions(self, target: Path, encoder: Encoder) -> None:
+        if not self.heads:
+            target.unlink(missing_ok=True)  # an older one would look like a result of this run
+            return
+        origin = provenance(encoder, configure(encoder, self.settings))
+        write_table(tabulate_predictions(self.outcomes, self.heads, origin), target)
 
     def _worklist(self) -> Worklist:
         if self.worklist is None:
