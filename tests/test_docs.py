@@ -33,7 +33,14 @@ def test_every_warning_code_in_the_code_is_documented():
     assert not missing
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/reasons.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/reasons.md", "docs/container.md", "docs/differences.md"])
 def test_links_lead_somewhere(name):
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / name).read_text()):
         assert (ROOT / name).parent.joinpath(target).exists(), target
+
+
+def test_every_difference_names_a_test_that_exists():
+    named = set(re.findall(r"`(test_\w+)` \|$", (ROOT / "docs/differences.md").read_text(), re.M))
+    source = (ROOT / "tests/parity/test_differences.py").read_text()
+    assert named
+    assert named <= set(re.findall(r"^def (test_\w+)", source, re.M))

@@ -14,7 +14,7 @@ from oncofm.encoders.encoder import Encoder
 from oncofm.results.files import write_text
 
 RESEARCH_USE = "For research use only. Not for clinical care. Not a medical device."
-_REPORTED_PACKAGES = ("numpy", "torch", "pydicom", "SimpleITK", "pyarrow", "python-gdcm")
+_REPORTED_PACKAGES = ("numpy", "torch", "pydicom", "SimpleITK", "pyarrow", "python-gdcm", "mhubio")
 
 
 class _Section(BaseModel):
