@@ -33,7 +33,16 @@ def test_every_warning_code_in_the_code_is_documented():
     assert not missing
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/reasons.md", "docs/container.md", "docs/differences.md"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "README.md",
+        "docs/reasons.md",
+        "docs/container.md",
+        "docs/differences.md",
+        "docs/workflows.md",
+    ],
+)
 def test_links_lead_somewhere(name):
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", (ROOT / name).read_text()):
         assert (ROOT / name).parent.joinpath(target).exists(), target
@@ -44,3 +53,20 @@ def test_every_difference_names_a_test_that_exists():
     source = (ROOT / "tests/parity/test_differences.py").read_text()
     assert named
     assert named <= set(re.findall(r"^def (test_\w+)", source, re.M))
+
+
+def test_every_key_of_every_module_is_documented():
+    from oncofm.workflow.mhub.models import choose_model, find_models, load_modules, read_workflow
+    from oncofm.workflow.mhub.overrides import declared_keys
+
+    model = choose_model(find_models(), None)
+    names = [path.stem for path in sorted(model.modules_dir.glob("[A-Z]*.py"))]
+    workflow = read_workflow(Path("all.yml"), f"general: {{}}\nexecute: {names}")
+    declared = {cls.__name__: declared_keys(cls) for cls in load_modules(workflow, model)}
+    documented, module = {}, ""
+    for row in re.findall(r"^\|(.*)\|$", (ROOT / "docs/workflows.md").read_text(), re.M):
+        cells = [cell.strip().strip("`") for cell in row.split("|")]
+        module = cells[0] or module
+        if module in declared:
+            documented.setdefault(module, set()).update({cells[1]} - {""})
+    assert documented == {name: set(keys) for name, keys in declared.items()}

@@ -14,6 +14,8 @@ from mhub_helpers import Run
 from oncofm.workflow import job
 from oncofm.workflow.mhub import session
 
+pytestmark = pytest.mark.slow
+
 _SOURCE = Path(__file__).parents[1] / "workflow" / "test_bad_inputs.py"
 _spec = importlib.util.spec_from_file_location("bad_inputs_of_runs", _SOURCE)
 assert _spec is not None
