@@ -4,7 +4,7 @@ from mhubio.core import IO, Module
 
 from oncofm.biomarkers.head import load_head
 from oncofm.errors import WorkflowInvalidError
-from oncofm.workflow.mhub.session import session_of
+from oncofm.workflow.mhub.context import context_of
 from oncofm.workflow.settings import MODEL
 
 
@@ -16,9 +16,9 @@ class BiomarkerPredictor(Module):
 
     def check(self) -> None:
         """Load the heads, before any work."""
-        session_of(self.config).heads = tuple(load_head(str(name), MODEL) for name in self.heads)
+        context_of(self.config).heads = tuple(load_head(str(name), MODEL) for name in self.heads)
 
     def task(self) -> None:
         """Make sure that there are features to predict from; ResultExporter writes what is said."""
-        if session_of(self.config).encoder is None:
+        if context_of(self.config).encoder is None:
             raise WorkflowInvalidError("BiomarkerPredictor needs FeatureExtractor before it.")

@@ -4,7 +4,7 @@ import sys
 
 from mhubio.core import Module
 
-from oncofm.workflow.mhub.session import session_of
+from oncofm.workflow.mhub.context import context_of
 from oncofm.workflow.summary import summarise
 
 
@@ -13,7 +13,7 @@ class CaseSummary(Module):
 
     def task(self) -> None:
         """Print the summary; end the process unless every case is done."""
-        result = session_of(self.config).result
+        result = context_of(self.config).result
         if result is None:
             sys.exit("CaseSummary needs ResultExporter before it in the workflow.")
         for line in summarise(result):

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from mhubio.core import IO, Module
 
+from oncofm.workflow.mhub.context import context_of
 from oncofm.workflow.mhub.instances import publish_cases
-from oncofm.workflow.mhub.session import session_of
 from oncofm.workflow.survey import survey_inputs
 
 
@@ -17,8 +17,8 @@ class DicomCTImporter(Module):
 
     def task(self) -> None:
         """Look at the headers, group them by UID, make the instances."""
-        session = session_of(self.config)
+        context = context_of(self.config)
         source = Path(self.config.data.abspath) / self.source_dir
-        with session.timing.part("import"):
-            session.survey = survey_inputs([source])
-            publish_cases(self.config.data, session.survey, session.scratch)
+        with context.timing.part("import"):
+            context.survey = survey_inputs([source])
+            publish_cases(self.config.data, context.survey, context.scratch)

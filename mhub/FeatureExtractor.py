@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mhubio.core import IO, Module
 
-from oncofm.workflow.mhub.session import session_of
+from oncofm.workflow.mhub.context import context_of
 
 
 @IO.Config("weights", str, "", the="weights file; none: the bundled or fetched ones")
@@ -25,8 +25,8 @@ class FeatureExtractor(Module):
 
     def check(self) -> None:
         """Refuse settings that cannot be, and start to load the model, before any work."""
-        session = session_of(self.config)
-        session.configure(
+        context = context_of(self.config)
+        context.configure(
             weights=Path(self.weights) if self.weights else None,
             expected_sha256=self.sha256 or None,
             profile=self.profile,
@@ -34,9 +34,9 @@ class FeatureExtractor(Module):
             precision=self.precision,
             batch_size=self.batch_size or None,
         )
-        session.start_loading()
+        context.start_loading()
 
     def task(self) -> None:
         """Sample the patches and run them through the encoder."""
         self.check()
-        session_of(self.config).encode()
+        context_of(self.config).encode()

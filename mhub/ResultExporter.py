@@ -5,8 +5,8 @@ from pathlib import Path
 from mhubio.core import IO, Module
 
 from oncofm.results.files import prepare_output_folder
+from oncofm.workflow.mhub.context import context_of
 from oncofm.workflow.mhub.instances import publish_features
-from oncofm.workflow.mhub.session import session_of
 
 
 @IO.Config("output_dir", str, "output_data", the="folder for the results")
@@ -19,10 +19,10 @@ class ResultExporter(Module):
         """Find an output folder that cannot be written before any work."""
         folder = Path(self.config.data.abspath) / self.output_dir
         prepare_output_folder(folder)
-        session_of(self.config).output = folder
+        context_of(self.config).output = folder
 
     def task(self) -> None:
         """Write every file, atomically; ``run.json`` comes last."""
-        session = session_of(self.config)
-        session.write(Path(self.config.data.abspath) / self.output_dir)
-        publish_features(self.config.data, session.case_tables)
+        context = context_of(self.config)
+        context.write(Path(self.config.data.abspath) / self.output_dir)
+        publish_features(self.config.data, context.case_tables)

@@ -2,8 +2,8 @@
 
 from mhubio.core import IO, Module
 
+from oncofm.workflow.mhub.context import context_of
 from oncofm.workflow.mhub.instances import adopt_instances, publish_seeds
-from oncofm.workflow.mhub.session import session_of
 
 
 @IO.Config("kinds", list, [], the="seg, rtstruct, sr, points, mask, table; none: what there is")
@@ -22,7 +22,7 @@ class SeedExtractor(Module):
 
     def check(self) -> None:
         """Refuse settings that cannot be, before any work."""
-        session_of(self.config).configure(
+        context_of(self.config).configure(
             seed_kinds=tuple(self.kinds),
             labels=tuple(map(str, self.labels)),
             per=self.per,
@@ -33,6 +33,6 @@ class SeedExtractor(Module):
     def task(self) -> None:
         """Read the annotations of all instances, those of other modules included."""
         self.check()
-        session = session_of(self.config)
-        session.survey = adopt_instances(self.config.data, session.survey)
-        publish_seeds(self.config.data, session.read_seeds(), session.scratch)
+        context = context_of(self.config)
+        context.survey = adopt_instances(self.config.data, context.survey)
+        publish_seeds(self.config.data, context.read_seeds(), context.scratch)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from mhubio.core import IO, Module
 
+from oncofm.workflow.mhub.context import context_of
 from oncofm.workflow.mhub.instances import publish_cases
-from oncofm.workflow.mhub.session import session_of
 from oncofm.workflow.survey import survey_structure
 
 
@@ -21,9 +21,9 @@ class StructureImporter(Module):
 
     def task(self) -> None:
         """Match the patterns, make the instances."""
-        session = session_of(self.config)
+        context = context_of(self.config)
         source = Path(self.config.data.abspath) / self.source_dir
         patterns = [str(pattern) for pattern in self.structures]
-        with session.timing.part("import"):
-            session.survey = survey_structure(source, patterns, self.import_id)
-            publish_cases(self.config.data, session.survey, session.scratch, self.import_id)
+        with context.timing.part("import"):
+            context.survey = survey_structure(source, patterns, self.import_id)
+            publish_cases(self.config.data, context.survey, context.scratch, self.import_id)

@@ -22,7 +22,7 @@ def samples(tmp_path_factory) -> dict[str, Sample]:
 @pytest.fixture
 def encoder(monkeypatch) -> VoxelEncoder:
     """An encoder without a network; `loads` of it counts how often it was loaded."""
-    from oncofm.workflow.mhub import session
+    from oncofm.workflow.mhub import context
 
     encoder = VoxelEncoder()
     encoder.loads = 0
@@ -31,7 +31,7 @@ def encoder(monkeypatch) -> VoxelEncoder:
         encoder.loads += 1
         return lambda: encoder
 
-    monkeypatch.setattr(session, "start_loading", start_loading)
+    monkeypatch.setattr(context, "start_loading", start_loading)
     return encoder
 
 

@@ -399,12 +399,12 @@ def test_cleanup_through_a_link(encoder, mhub_run, source, tmp_path):
 
 
 def test_a_defect_shows_no_traceback_without_debug(encoder, mhub_run, source, monkeypatch):
-    from oncofm.workflow.mhub import session
+    from oncofm.workflow.mhub import context
 
     def fail(*_):
         raise ValueError("PATIENT^NAME")
 
-    monkeypatch.setattr(session, "gather", fail)
+    monkeypatch.setattr(context, "gather", fail)
     complaint = mhub_run("-w", "from_centroids", source=source).complaint()
     assert complaint == (
         "Module SeedExtractor failed (ValueError); run again with --debug to see where."

@@ -310,7 +310,7 @@ def test_instances_of_mhubios_own_importer(encoder, mhub_run, workflow_file, tmp
     assert [row["case_id"] for row in result.rows("case")] == [sample.case_id]
 
 
-def test_the_session_is_not_needed_to_import_a_module_file():
+def test_the_context_is_not_needed_to_import_a_module_file():
     """MHub's tools read module files without running them."""
     from oncofm.resources import resource_dir
 

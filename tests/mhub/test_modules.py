@@ -94,8 +94,8 @@ import sys
 sys.path[:0] = [{parent!r}, {tests!r}]
 from pathlib import Path
 from fakes import VoxelEncoder
-from oncofm.workflow.mhub import session
-session.start_loading = lambda *_: lambda: VoxelEncoder()
+from oncofm.workflow.mhub import context
+context.start_loading = lambda *_: lambda: VoxelEncoder()
 from mhubio import run
 run.scan_local_modules.__defaults__ = ({root!r},)
 run.run({workflow!r})

@@ -82,7 +82,7 @@ class Loads:
 
 
 def run_workflow(source: Path, output: Path) -> Loads:
-    from oncofm.workflow.mhub import session
+    from oncofm.workflow.mhub import context
     from oncofm.workflow.mhub.models import (
         choose_model,
         choose_workflow,
@@ -91,7 +91,7 @@ def run_workflow(source: Path, output: Path) -> Loads:
     )
     from oncofm.workflow.mhub.run import run_workflow as run
 
-    session.start_loading = loads = Loads()
+    context.start_loading = loads = Loads()
     model = choose_model(find_models(), "fmcib")
     workflow = read_workflow(choose_workflow(model, "default"))
     code = run(workflow, model, places={"source_dir": source, "output_dir": output})

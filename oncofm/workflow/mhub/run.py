@@ -11,9 +11,9 @@ from typing import Any
 
 from oncofm.errors import SettingInvalidError, SetupError, WorkflowInvalidError
 from oncofm.workflow.job import EXIT_DONE, EXIT_SOME_NOT_DONE, EXIT_USAGE, Report
+from oncofm.workflow.mhub.context import WorkflowContext
 from oncofm.workflow.mhub.models import MhubModel, Workflow, load_modules
 from oncofm.workflow.mhub.overrides import Override, apply_overrides, declared_keys
-from oncofm.workflow.mhub.session import Session
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +124,7 @@ def run_workflow(
     run_log = RunLog(echo)
     config = _make_config(workflow, content)
     config.useLogger(run_log)
-    config.oncofm_session = session = Session(report=report)
+    config.oncofm_context = context = WorkflowContext(report=report)
     modules = [
         cls(config=config, local_config=local)
         for cls, (_, local) in zip(classes, workflow.steps, strict=True)
@@ -137,15 +137,15 @@ def run_workflow(
     try:
         code = _execute(modules, run_log)
     finally:
-        session.close()
-    if session.result is None:
+        context.close()
+    if context.result is None:
         reason = "".join(f" {failure}" for failure in run_log.failures[-1:])
         raise WorkflowInvalidError(
             f"Workflow {workflow.path} ended before it had written results.{reason}"
         )
     for sentence in run_log.failures:
         print(f"failed: {sentence}", file=sys.stderr)
-    code = code or session.result.manifest.summary.exit_code
+    code = code or context.result.manifest.summary.exit_code
     return EXIT_SOME_NOT_DONE if code == EXIT_DONE and run_log.failures else code
 
 

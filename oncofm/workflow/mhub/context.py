@@ -1,8 +1,8 @@
 """One run of an MHub workflow: what its modules hand to each other.
 
-The modules under ``mhub/`` are thin; the work between them is this session, kept on mhubio's
-configuration object, which every module of a run shares. Cases are also published as mhubio
-instances with their files, so that modules of other origin can work between ours.
+The modules under ``mhub/`` are thin; the work between them is done here. This context hangs on
+mhubio's configuration object, which every module of a run shares. Cases are also published as
+mhubio instances with their files, so that modules of other origin can work between ours.
 """
 
 import tempfile
@@ -37,7 +37,7 @@ from oncofm.workflow.tabulate import tabulate_predictions
 
 
 @dataclass
-class Session:
+class WorkflowContext:
     """What the modules of one workflow run share.
 
     Attributes
@@ -187,14 +187,14 @@ class Session:
         return self.worklist
 
 
-def session_of(config: Any) -> Session:
-    """Get the session of a workflow run, a new one for its first module.
+def context_of(config: Any) -> WorkflowContext:
+    """Get the context of a workflow run, a new one for its first module.
 
     Parameters
     ----------
     config : mhubio.core.Config
         What all modules of a run share.
     """
-    if not hasattr(config, "oncofm_session"):
-        config.oncofm_session = Session()
-    return config.oncofm_session
+    if not hasattr(config, "oncofm_context"):
+        config.oncofm_context = WorkflowContext()
+    return config.oncofm_context
