@@ -2,10 +2,9 @@
 
 from mhubio.core import IO, Module
 
-from oncofm.biomarkers.head import load_head
 from oncofm.errors import WorkflowInvalidError
+from oncofm.workflow.job import load_heads
 from oncofm.workflow.mhub.context import context_of
-from oncofm.workflow.settings import MODEL
 
 
 @IO.Config("heads", list, [], the="names of heads, or paths of their folders; none: no predictions")
@@ -16,7 +15,9 @@ class BiomarkerPredictor(Module):
 
     def check(self) -> None:
         """Load the heads, before any work."""
-        context_of(self.config).heads = tuple(load_head(str(name), MODEL) for name in self.heads)
+        context = context_of(self.config)
+        context.configure(heads=tuple(map(str, self.heads)))
+        context.heads = load_heads(context.settings)
 
     def task(self) -> None:
         """Make sure that there are features to predict from; ResultExporter writes what is said."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from oncofm.biomarkers.head import Head, require_fit
 from oncofm.encoders.encoder import Encoder
 from oncofm.errors import OutputNotWritableError
 from oncofm.imaging.patch import PatchSpec
@@ -33,7 +34,7 @@ from oncofm.workflow.gather import Worklist, gather
 from oncofm.workflow.run import run_cases
 from oncofm.workflow.settings import MODEL, Settings
 from oncofm.workflow.survey import survey_inputs
-from oncofm.workflow.tabulate import tabulate_cases, tabulate_features
+from oncofm.workflow.tabulate import tabulate_cases, tabulate_features, tabulate_predictions
 
 EXIT_DONE, EXIT_USAGE, EXIT_SOME_NOT_DONE, EXIT_NONE_DONE = 0, 1, 2, 3
 
@@ -118,15 +119,16 @@ def run_job(
     """
     timing = Timing()
     prepare_output_folder(output)
+    heads = load_heads(settings)
     with ThreadPoolExecutor(1, thread_name_prefix="loader") as loader:
         # Importing torch and reading 0.7 GB of weights overlaps with reading the headers.
         load_encoder = start_loading(loader, settings, timing)
         with timing.part("discover"):
             worklist = gather(survey_inputs(inputs, seeds), settings)
         check_free_space(output, worklist)
-        outcomes = encode(worklist, load_encoder, settings, timing, report)
+        outcomes = encode(worklist, load_encoder, settings, timing, report, heads)
         encoder = load_encoder()
-    manifest = write_results(output, worklist, outcomes, encoder, settings, timing)
+    manifest = write_results(output, worklist, outcomes, encoder, settings, timing, heads)
     report({"event": "end", **manifest.summary.model_dump()})
     return JobResult(manifest, tuple(outcomes), worklist.verdicts)
 
@@ -137,6 +139,7 @@ def encode(
     settings: Settings,
     timing: Timing,
     report: Report,
+    heads: Sequence[Head] = (),
 ) -> list[CaseOutcome]:
     """Compute the features of every lesion of a worklist.
 
@@ -153,12 +156,23 @@ def encode(
         Takes the seconds.
     report : callable
         Takes progress events.
+    heads : sequence of Head
+        That the features are for.
 
     Returns
     -------
     list of CaseOutcome
         One per case.
+
+    Raises
+    ------
+    HeadMismatchError
+        Before the work, if a head was not made for these features.
     """
+    if heads:
+        encoder = load_encoder()
+        for head in heads:
+            require_fit(head, encoder.weights.sha256, settings.profile, encoder.n_features)
     n_lesions = sum(len(case.seeds) for case in worklist.cases)
     report({"event": "start", "n_cases": len(worklist.cases), "n_lesions": n_lesions})
     outcomes = []
@@ -178,6 +192,7 @@ def write_results(
     encoder: Encoder,
     settings: Settings,
     timing: Timing,
+    heads: Sequence[Head] = (),
 ) -> RunManifest:
     """Write the tables and the manifest of a run.
 
@@ -193,6 +208,8 @@ def write_results(
         What the user chose.
     timing : Timing
         Time per step; that of writing is added.
+    heads : sequence of Head
+        What is predicted from the features.
 
     Returns
     -------
@@ -207,10 +224,26 @@ def write_results(
     configuration = configure(encoder, settings)
     with timing.part("write"):
         _write_tables(output, worklist, outcomes, encoder, configuration)
+        _write_predictions(output, outcomes, encoder, configuration, heads)
     seconds = timing.seconds | {"total": round(time.perf_counter() - timing.started, 3)}
     manifest = _describe_run(worklist, outcomes, encoder, configuration, seconds)
     write_manifest(manifest, output / "run.json")
     return manifest
+
+
+def load_heads(settings: Settings) -> tuple[Head, ...]:
+    """Load the heads that the user named.
+
+    Raises
+    ------
+    SetupError
+        If one does not exist, cannot be used, or is for another model.
+    """
+    if not settings.heads:
+        return ()
+    from oncofm.biomarkers.head import load_head
+
+    return tuple(load_head(name, MODEL) for name in settings.heads)
 
 
 def start_loading(
@@ -305,6 +338,21 @@ def _write_tables(
         write_table(ResultTable(table_from_rows(rows, {"file": str, "reason": str})), skipped)
     else:
         skipped.unlink(missing_ok=True)
+
+
+def _write_predictions(
+    output: Path,
+    outcomes: Sequence[CaseOutcome],
+    encoder: Encoder,
+    configuration: Configuration,
+    heads: Sequence[Head],
+) -> None:
+    target = output / "predictions.csv"
+    if heads:
+        origin = provenance(encoder, configuration)
+        write_table(tabulate_predictions(outcomes, heads, origin), target)
+    else:
+        target.unlink(missing_ok=True)  # an older one would look like a result of this run
 
 
 def _describe_run(

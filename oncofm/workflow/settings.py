@@ -38,6 +38,8 @@ class Settings:
         Smaller components give no seed.
     seg_threshold : float
         Fraction from which a voxel of a FRACTIONAL segmentation counts.
+    heads : tuple of str
+        Names of heads, or paths of their folders: the biomarkers to predict.
     device, precision : str
         ``auto | cpu | cuda[:n]`` and ``fp32 | bf16``.
     batch_size : int or None
@@ -53,6 +55,7 @@ class Settings:
     per: Per = "segment"
     min_volume_mm3: float = 0.0
     seg_threshold: float = 0.5
+    heads: tuple[str, ...] = ()
     device: str = "auto"
     precision: str = "fp32"
     batch_size: int | None = None

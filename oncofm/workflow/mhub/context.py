@@ -12,12 +12,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from oncofm.biomarkers.head import Head, require_fit
+from oncofm.biomarkers.head import Head
 from oncofm.encoders.encoder import Encoder
 from oncofm.errors import WorkflowInvalidError
 from oncofm.results.files import prepare_output_folder
-from oncofm.results.manifest import provenance
-from oncofm.results.table import write_table
 from oncofm.workflow.case import CaseOutcome
 from oncofm.workflow.gather import Worklist, gather
 from oncofm.workflow.job import (
@@ -25,7 +23,6 @@ from oncofm.workflow.job import (
     Report,
     Timing,
     check_free_space,
-    configure,
     encode,
     start_loading,
     write_results,
@@ -33,7 +30,6 @@ from oncofm.workflow.job import (
 from oncofm.workflow.mhub.table import write_mhub_features
 from oncofm.workflow.settings import Settings
 from oncofm.workflow.survey import Survey
-from oncofm.workflow.tabulate import tabulate_predictions
 
 
 @dataclass
@@ -53,7 +49,7 @@ class WorkflowContext:
     encoder : Encoder or None
         Loaded once.
     heads : tuple of Head
-        Biomarkers to predict.
+        Biomarkers to predict, loaded.
     result : JobResult or None
         What was written.
     output : pathlib.Path or None
@@ -140,14 +136,10 @@ class WorkflowContext:
         if self.output is not None:
             check_free_space(self.output, worklist)
         load_encoder = self.start_loading()
-        if self.heads:  # refused before the work, not after it
-            self._require_heads_fit(load_encoder())
-        self.outcomes = encode(worklist, load_encoder, self.settings, self.timing, self.report)
+        self.outcomes = encode(
+            worklist, load_encoder, self.settings, self.timing, self.report, self.heads
+        )
         self.encoder = load_encoder()
-
-    def _require_heads_fit(self, encoder: Encoder) -> None:
-        for head in self.heads:
-            require_fit(head, encoder.weights.sha256, self.settings.profile, encoder.n_features)
 
     def write(self, output: Path) -> JobResult:
         """Write the tables, the manifest, and ``<case>/features.csv`` for every case.
@@ -166,20 +158,18 @@ class WorkflowContext:
         with self.timing.part("write_case_tables"):
             tables = {o.case.case_id: write_mhub_features(o, output) for o in self.outcomes}
         self.case_tables = {case_id: path for case_id, path in tables.items() if path}
-        self._write_predictions(output / "predictions.csv", self.encoder)
         manifest = write_results(
-            output, worklist, self.outcomes, self.encoder, self.settings, self.timing
+            output,
+            worklist,
+            self.outcomes,
+            self.encoder,
+            self.settings,
+            self.timing,
+            self.heads,
         )
         self.report({"event": "end", **manifest.summary.model_dump()})
         self.result = JobResult(manifest, tuple(self.outcomes), worklist.verdicts)
         return self.result
-
-    def _write_predictions(self, target: Path, encoder: Encoder) -> None:
-        if not self.heads:
-            target.unlink(missing_ok=True)  # an older one would look like a result of this run
-            return
-        origin = provenance(encoder, configure(encoder, self.settings))
-        write_table(tabulate_predictions(self.outcomes, self.heads, origin), target)
 
     def _worklist(self) -> Worklist:
         if self.worklist is None:

@@ -66,6 +66,7 @@ _PLACES = {
     "device": ("FeatureExtractor", "device"),
     "precision": ("FeatureExtractor", "precision"),
     "batch_size": ("FeatureExtractor", "batch_size"),
+    "heads": ("BiomarkerPredictor", "heads"),
 }
 """Where our modules take the settings from."""
 
