@@ -35,6 +35,16 @@ class Precision(StrEnum):
     bf16 = "bf16"
 
 
+class ReportStyle(StrEnum):
+    """How a structured report says where a lesion is."""
+
+    none = "none"
+    auto = "auto"
+    segment = "segment"
+    point = "point"
+    both = "both"
+
+
 class SeedKind(StrEnum):
     """What says where the lesions are."""
 
@@ -101,6 +111,12 @@ def run(
         metavar="NAME",
         help="Biomarker to predict: name of a head, or path of its folder (may be repeated).",
     ),
+    sr: ReportStyle = typer.Option(
+        ReportStyle.none,
+        "--sr",
+        help="DICOM structured report of every CT series, in OUTPUT/sr: groups that refer to "
+        "segments, or points. auto: segments where every lesion is one of one SEG.",
+    ),
     profile: Profile = PROFILE,
     device: str = DEVICE,
     precision: Precision = PRECISION,
@@ -126,6 +142,7 @@ def run(
         seed_kinds=tuple(kind.value for kind in kinds or ()),
         labels=tuple(labels or ()),
         heads=tuple(heads or ()),
+        sr=sr.value,
         per=per.value,
         min_volume_mm3=min_volume,
         seg_threshold=threshold,

@@ -93,6 +93,13 @@ class Summary(_Section):
     exit_code: int
 
 
+class Reports(_Section):
+    """Structured reports that were written, and why others were not."""
+
+    sop_instance_uids: list[str]
+    failures: list[str]
+
+
 class RunManifest(_Section):
     """The content of ``run.json``."""
 
@@ -104,6 +111,7 @@ class RunManifest(_Section):
     configuration_hash: str
     inputs: Inputs
     summary: Summary
+    reports: Reports | None
     seconds: dict[str, float]
     peak_memory_mib: float
     finished_at: str

@@ -162,6 +162,7 @@ def _seed_source(dataset: Dataset, number: int, item: Dataset) -> SeedSource:
     return SeedSource(
         kind="seg",
         sop_instance_uid=str(dataset.get("SOPInstanceUID", "")),
+        sop_class_uid=str(dataset.get("SOPClassUID", "")),
         series_uid=str(dataset.get("SeriesInstanceUID", "")),
         segment_number=number,
         segment_label=str(item.get("SegmentLabel") or ""),

@@ -14,8 +14,8 @@ class SeedSource:
     ----------
     kind : str
         ``seg``, ``rtstruct``, ``sr``, ``mask``, ``markup``, ``json`` or ``table``.
-    sop_instance_uid, series_uid : str
-        The DICOM object and its series, empty for other kinds.
+    sop_instance_uid, sop_class_uid, series_uid : str
+        The DICOM object and its series, empty for other kinds; its class is known of a SEG.
     segment_number : int or None
         Segment Number (0062,0004), ROI Number (3006,0022) or the label value of a mask.
     segment_label, segment_description : str
@@ -33,6 +33,7 @@ class SeedSource:
 
     kind: str
     sop_instance_uid: str = ""
+    sop_class_uid: str = ""
     series_uid: str = ""
     segment_number: int | None = None
     segment_label: str = ""

@@ -20,6 +20,7 @@ from oncofm.results.files import prepare_output_folder
 from oncofm.results.manifest import (
     Configuration,
     Inputs,
+    Reports,
     RunManifest,
     Summary,
     describe_model,
@@ -42,6 +43,9 @@ _BYTES_PER_LESION = 160_000
 """Upper bound of what one lesion adds to the tables: 4096 features as text, twice in an MHub
 workflow, and as binary."""
 _BYTES_PER_RUN = 2_000_000
+
+REPORTS = "sr"
+"""Folder of structured reports below the output."""
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -225,8 +229,16 @@ def write_results(
     with timing.part("write"):
         _write_tables(output, worklist, outcomes, encoder, configuration)
         _write_predictions(output, outcomes, encoder, configuration, heads)
+    reports = None
+    for old in (output / REPORTS).glob("*-*.dcm"):
+        old.unlink()  # of an earlier run, as for predictions
+    if settings.sr != "none":
+        from oncofm.workflow.reports import write_reports
+
+        with timing.part("write_reports"):
+            reports = write_reports(output / REPORTS, outcomes, configuration, heads, settings.sr)
     seconds = timing.seconds | {"total": round(time.perf_counter() - timing.started, 3)}
-    manifest = _describe_run(worklist, outcomes, encoder, configuration, seconds)
+    manifest = _describe_run(worklist, outcomes, encoder, configuration, seconds, reports)
     write_manifest(manifest, output / "run.json")
     return manifest
 
@@ -295,7 +307,7 @@ def configure(encoder: Encoder, settings: Settings) -> Configuration:
 
 
 def exit_code(states: Sequence[CaseState], n_broken: int = 0) -> int:
-    """0 if every case is done and no file is broken, 3 if no case is done, 2 in between."""
+    """0 if every case is done and no file or report failed, 3 if no case is done, else 2."""
     if not states or not any(state in (CaseState.DONE, CaseState.PARTIAL) for state in states):
         return EXIT_NONE_DONE
     all_done = not n_broken and all(state is CaseState.DONE for state in states)
@@ -361,6 +373,7 @@ def _describe_run(
     encoder: Encoder,
     configuration: Configuration,
     seconds: dict[str, float],
+    reports: Reports | None,
 ) -> RunManifest:
     lesions = [lesion for outcome in outcomes for lesion in outcome.lesions]
     n_broken = sum(1 for verdict in worklist.verdicts if verdict.level == "file")
@@ -380,8 +393,9 @@ def _describe_run(
             cases=_count(outcome.state for outcome in outcomes),
             lesions=_count(lesion.state for lesion in lesions),
             left_out=dict(Counter(verdict.error.code for verdict in worklist.verdicts)),
-            exit_code=exit_code(states, n_broken),
+            exit_code=exit_code(states, n_broken + (len(reports.failures) if reports else 0)),
         ),
+        reports=reports,
         seconds=seconds,
         peak_memory_mib=round(peak_memory_mib(), 1),
         finished_at=utc_now(),

@@ -9,6 +9,7 @@ from oncofm.errors import SettingInvalidError
 MODEL = "fmcib"
 Profile = Literal["mhub", "paper"]
 Per = Literal["segment", "component"]
+ReportStyle = Literal["none", "auto", "segment", "point", "both"]
 SeedKind = Literal["seg", "rtstruct", "sr", "points", "mask", "table"]
 
 
@@ -40,6 +41,8 @@ class Settings:
         Fraction from which a voxel of a FRACTIONAL segmentation counts.
     heads : tuple of str
         Names of heads, or paths of their folders: the biomarkers to predict.
+    sr : str
+        Structured reports: ``none``, or a style as for `oncofm.workflow.reports.write_reports`.
     device, precision : str
         ``auto | cpu | cuda[:n]`` and ``fp32 | bf16``.
     batch_size : int or None
@@ -56,6 +59,7 @@ class Settings:
     min_volume_mm3: float = 0.0
     seg_threshold: float = 0.5
     heads: tuple[str, ...] = ()
+    sr: ReportStyle = "none"
     device: str = "auto"
     precision: str = "fp32"
     batch_size: int | None = None
@@ -63,6 +67,7 @@ class Settings:
     def __post_init__(self) -> None:
         _check("profile", self.profile, get_args(Profile))
         _check("per", self.per, get_args(Per))
+        _check("report style", self.sr, get_args(ReportStyle))
         for kind in self.seed_kinds:
             _check("seed kind", kind, get_args(SeedKind))
         if not 0 < self.seg_threshold <= 1:

@@ -24,6 +24,8 @@ def summarise(result: JobResult) -> Iterator[str]:
     for verdict in result.verdicts:
         if verdict.level == "file":
             yield f"rejected: {verdict.error}"
+    if result.manifest.reports is not None:
+        yield from (f"failed: {failure}" for failure in result.manifest.reports.failures)
     if not result.outcomes:
         yield "The input holds no CT volume and nothing that marks lesions; see cases.csv."
     cases, lesions = result.manifest.summary.cases, result.manifest.summary.lesions

@@ -67,6 +67,7 @@ _PLACES = {
     "precision": ("FeatureExtractor", "precision"),
     "batch_size": ("FeatureExtractor", "batch_size"),
     "heads": ("BiomarkerPredictor", "heads"),
+    "sr": ("ResultExporter", "sr"),
 }
 """Where our modules take the settings from."""
 

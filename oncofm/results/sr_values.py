@@ -1,0 +1,143 @@
+"""What a structured report says, before it is put into DICOM."""
+
+from dataclasses import dataclass
+
+from pydicom.sr.coding import Code
+
+from oncofm.results.sr_codes import ENTIRE_BODY, LESION, NO_UNITS
+
+
+@dataclass(frozen=True)
+class SegmentReference:
+    """The segment of a SEG that a lesion was taken from.
+
+    Attributes
+    ----------
+    sop_class_uid, sop_instance_uid, series_uid : str
+        Of the SEG.
+    segment_number : int
+        Segment Number (0062,0004).
+    study_uid : str
+        Of the SEG; empty if it lies in the study of the images.
+    """
+
+    sop_class_uid: str
+    sop_instance_uid: str
+    series_uid: str
+    segment_number: int
+    study_uid: str = ""
+
+
+@dataclass(frozen=True)
+class ReportedPrediction:
+    """The probability of one class.
+
+    Attributes
+    ----------
+    head, title : str
+        Name of the head, and what it predicts.
+    class_name : str
+        Whose probability this is.
+    probability : float
+        0 to 1.
+    """
+
+    head: str
+    title: str
+    class_name: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class ReportedNumber:
+    """A number without a standard code: a risk score, a stability, a percentile.
+
+    Attributes
+    ----------
+    name, meaning : str
+        Code and text in the private scheme.
+    value : float
+        Finite.
+    unit : pydicom.sr.coding.Code
+        From UCUM.
+    """
+
+    name: str
+    meaning: str
+    value: float
+    unit: Code = NO_UNITS
+
+
+@dataclass(frozen=True)
+class ReportedLesion:
+    """What is reported about one lesion.
+
+    Attributes
+    ----------
+    lesion_id : str
+        Unique within the report.
+    label : str
+        What the source calls it; may be empty.
+    tracking_uid : str
+        Tracking Unique Identifier that the source gave it. An empty or invalid one, or one that
+        several lesions share, is replaced by one that follows from the series and the lesion.
+    position_mm : tuple of float
+        The seed, LPS mm.
+    extent_mm : tuple of float or None
+        Edges of its bounding box, where a mask was given.
+    volume_mm3 : float or None
+        Where a mask was given.
+    segment : SegmentReference or None
+        Where it was taken from a SEG.
+    predictions : tuple of ReportedPrediction
+        Each head and class at most once.
+    padded_fraction : float or None
+        Share of the patch that lay outside the volume, 0 to 1.
+    notices : tuple of str
+        Codes of the notices about it.
+    features_sha256 : str
+        Of its feature vector; may be empty.
+    numbers : tuple of ReportedNumber
+        Each name at most once.
+    finding, finding_site : pydicom.sr.coding.Code
+        What it is, and where in the body; the general codes say that this is not known.
+    """
+
+    lesion_id: str
+    label: str
+    tracking_uid: str
+    position_mm: tuple[float, float, float]
+    extent_mm: tuple[float, float, float] | None = None
+    volume_mm3: float | None = None
+    segment: SegmentReference | None = None
+    predictions: tuple[ReportedPrediction, ...] = ()
+    padded_fraction: float | None = None
+    notices: tuple[str, ...] = ()
+    features_sha256: str = ""
+    numbers: tuple[ReportedNumber, ...] = ()
+    finding: Code = LESION
+    finding_site: Code = ENTIRE_BODY
+
+
+@dataclass(frozen=True)
+class ReportProvenance:
+    """What made the results.
+
+    Attributes
+    ----------
+    software, version : str
+        The program.
+    model, weights_sha256 : str
+        The encoder and its weights.
+    profile : str
+        Preprocessing profile.
+    configuration_hash : str
+        SHA-256 of the configuration of the run.
+    """
+
+    software: str
+    version: str
+    model: str
+    weights_sha256: str
+    profile: str
+    configuration_hash: str
