@@ -118,6 +118,18 @@ class HeadMismatchError(SetupError):
     code = "head_mismatch"
 
 
+class EvaluationError(SetupError):
+    """Predictions and labels do not give the statistic that was asked for."""
+
+    code = "evaluation_invalid"
+
+
+class MissingExtraError(SetupError):
+    """An optional group of dependencies is not installed."""
+
+    code = "extra_missing"
+
+
 class DownloadError(SetupError):
     """A download did not complete."""
 

@@ -1,58 +1,45 @@
 """A head: a few numbers that turn features into a biomarker, and the card that says which.
 
-A head is a folder with ``head.yml`` (the card) and ``head.safetensors`` (the arrays).
+A head is a folder with ``head.yml`` (the card) and ``head.safetensors`` (the arrays): ``weight``
+and ``bias``, or ``0.weight``, ``0.bias``, ``1.weight``, ... for a head of several layers.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from oncofm.biomarkers.card import ANY_WEIGHTS, CLASS_KINDS, HeadCard
 from oncofm.errors import HeadInvalidError, HeadMismatchError, HeadUnknownError
 from oncofm.resources import resource_dir
 
 CARD_FILE, ARRAYS_FILE = "head.yml", "head.safetensors"
-ANY_WEIGHTS = "any"
+_MAX_CARD_BYTES = 1 << 20
 
 
-class HeadCard(BaseModel):
-    """What is known about a head.
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A linear map.
 
     Attributes
     ----------
-    name, title : str
-        Name of the folder, and what it predicts.
-    kind : str
-        ``logistic``: one output per class but the first for two classes, else one per class.
-    classes : tuple of str
-        In the order of the probabilities.
-    model, profile : str
-        Encoder and preprocessing whose features it was trained on.
-    weights_sha256 : str
-        Of the encoder it was trained on, or ``any``.
-    n_features : int
-        Length of a feature vector.
-    intended_use, licence : str
-        For whoever uses it.
+    weight : numpy.ndarray
+        Shape (n_outputs, n_inputs) float64.
+    bias : numpy.ndarray
+        Shape (n_outputs,) float64.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    weight: np.ndarray
+    bias: np.ndarray
 
-    name: str
-    title: str
-    kind: Literal["logistic"]
-    classes: tuple[str, ...]
-    model: str
-    profile: str
-    weights_sha256: str
-    n_features: int
-    intended_use: str
-    licence: str
+    def __call__(self, inputs: np.ndarray) -> np.ndarray:
+        """Map shape (n, n_inputs) to (n, n_outputs)."""
+        return inputs @ self.weight.T + self.bias
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,19 +50,30 @@ class Head:
     ----------
     card : HeadCard
         What it is.
-    weight : numpy.ndarray
-        Shape (n_outputs, n_features) float64, for features as the encoder gives them: a scaler
-        that belongs to the head is folded in.
-    bias : numpy.ndarray
-        Shape (n_outputs,) float64.
+    layers : tuple of Layer
+        One, or for ``mlp`` several with ReLU between them. They take features as the encoder
+        gives them: a scaler that belongs to the head is folded in.
+
+    Raises
+    ------
+    HeadInvalidError
+        If the layers do not fit the card or each other, or hold numbers that are not finite.
     """
 
     card: HeadCard
-    weight: np.ndarray
-    bias: np.ndarray
+    layers: tuple[Layer, ...]
+
+    def __post_init__(self) -> None:
+        _require_shapes(self)
+        if not all(
+            np.isfinite(a).all() for layer in self.layers for a in (layer.weight, layer.bias)
+        ):
+            raise HeadInvalidError(
+                f"Head {self.card.name} holds numbers that are not finite; get it anew."
+            )
 
     def predict(self, features: np.ndarray) -> np.ndarray:
-        """Compute class probabilities.
+        """Compute class probabilities, or the one value of a linear or Cox head.
 
         Parameters
         ----------
@@ -85,13 +83,41 @@ class Head:
         Returns
         -------
         numpy.ndarray
-            Shape (n, n_classes) float64; rows sum to 1.
+            Shape (n, k) float64; a column for each of `HeadCard.outputs`. Rows of probabilities
+            sum to 1.
+
+        Raises
+        ------
+        HeadMismatchError
+            If the features have another length or are not all finite.
         """
-        scores = features.astype(np.float64) @ self.weight.T + self.bias
-        if len(self.card.classes) == 2:  # one score, for the second class
-            scores = np.concatenate([np.zeros_like(scores), scores], axis=1)
-        powers = np.exp(scores - scores.max(axis=1, keepdims=True))
-        return powers / powers.sum(axis=1, keepdims=True)
+        _require_usable(self.card, features)
+        values = features.astype(np.float64)
+        for layer in self.layers[:-1]:
+            values = np.maximum(layer(values), 0)
+        return LINKS[self.card.kind](self.layers[-1](values))
+
+    def risk_groups(self, predicted: np.ndarray) -> list[str]:
+        """Split cases at the card's threshold.
+
+        Parameters
+        ----------
+        predicted : numpy.ndarray
+            Shape (n, k): what `predict` returned. The last column is compared: the second class's
+            probability, or the one value.
+
+        Returns
+        -------
+        list of str
+            ``high`` or ``low`` per case, empty if the card has no threshold. A value equal to
+            the threshold is ``low``.
+        """
+        card = self.card
+        if card.threshold is None:
+            return []
+        above = predicted[:, -1] - card.threshold.value
+        worse = above > 0 if card.direction == "higher_is_worse" else above < 0
+        return ["high" if is_worse else "low" for is_worse in worse]
 
 
 def head_names(model: str) -> list[str]:
@@ -155,29 +181,102 @@ def require_fit(head: Head, weights_sha256: str, profile: str, n_features: int) 
 
 def _read(folder: Path) -> Head:
     try:
-        card = HeadCard(**yaml.safe_load((folder / CARD_FILE).read_text(encoding="utf-8")))
+        with (folder / CARD_FILE).open(encoding="utf-8") as stream:
+            card = HeadCard(**yaml.safe_load(stream.read(_MAX_CARD_BYTES)))
         arrays = load_file(folder / ARRAYS_FILE)
-        weight = arrays["weight"].astype(np.float64)
-        bias = arrays["bias"].astype(np.float64)
-    except (
+        layers = tuple(
+            Layer(_floats(arrays[f"{prefix}weight"]), _floats(arrays[f"{prefix}bias"]))
+            for prefix in _prefixes(card, arrays)
+        )
+    except (  # also ValidationError and text that is not UTF-8, which are ValueErrors
         OSError,
         TypeError,
         KeyError,
+        ValueError,
+        RecursionError,
         yaml.YAMLError,
-        ValidationError,
         SafetensorError,
     ) as error:
         problem = " ".join(str(error).split())
         raise HeadInvalidError(f"Head {folder} cannot be used: {problem}.") from error
-    n_outputs = 1 if len(card.classes) == 2 else len(card.classes)
-    if weight.shape != (n_outputs, card.n_features) or bias.shape != (n_outputs,):
+    return Head(card, layers)
+
+
+def _prefixes(card: HeadCard, arrays: dict[str, np.ndarray]) -> list[str]:
+    if card.kind != "mlp":
+        return [""]
+    n_layers = max(1, sum(key.endswith(".weight") for key in arrays))
+    return [f"{number}." for number in range(n_layers)]
+
+
+def _floats(array: np.ndarray) -> np.ndarray:
+    if array.dtype.kind != "f":
+        raise TypeError(f"an array is of the type {array.dtype}, not floating point")
+    return array.astype(np.float64)
+
+
+def _require_shapes(head: Head) -> None:
+    card, shapes = head.card, [layer.weight.shape for layer in head.layers]
+    n_outputs = len(card.outputs)
+    possible = {n_outputs}
+    if card.kind in CLASS_KINDS and n_outputs == 2:  # one score, for the second class
+        possible = {1, 2} if card.kind == "mlp" else {1}
+    fits = (
+        all(layer.weight.ndim == 2 for layer in head.layers)
+        and all(layer.bias.shape == layer.weight.shape[:1] for layer in head.layers)
+        and shapes[0][1] == card.n_features
+        and all(first[0] == second[1] for first, second in pairwise(shapes))
+        and shapes[-1][0] in possible
+        and (card.kind == "mlp" or len(shapes) == 1)
+    )
+    if not fits:
+        biases = [layer.bias.shape for layer in head.layers]
         raise HeadInvalidError(
-            f"Head {folder} has arrays of the shapes {weight.shape} and {bias.shape}; "
-            f"{n_outputs} outputs of {card.n_features} features were expected."
+            f"Head {card.name} has arrays of the shapes {shapes} and {biases}; "
+            f"{min(possible)} outputs of {card.n_features} features were expected."
         )
-    if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
-        raise HeadInvalidError(f"Head {folder} holds numbers that are not finite.")
-    return Head(card, weight, bias)
+
+
+def _require_usable(card: HeadCard, features: np.ndarray) -> None:
+    if features.ndim != 2 or features.shape[1] != card.n_features:
+        raise HeadMismatchError(
+            f"Head {card.name} needs rows of {card.n_features} features; the shape is "
+            f"{features.shape}."
+        )
+    bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
+    if len(bad):
+        raise HeadMismatchError(
+            f"Head {card.name} needs finite features; {len(bad)} of {len(features)} rows hold NaN "
+            f"or infinity, the first is row {bad[0]} (from 0). Compute those features anew."
+        )
+
+
+def _softmax(scores: np.ndarray) -> np.ndarray:
+    if scores.shape[1] == 1:  # one score, for the second of two classes
+        scores = np.concatenate([np.zeros_like(scores), scores], axis=1)
+    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def _divided_sigmoids(scores: np.ndarray) -> np.ndarray:
+    # In logarithms: all sigmoids of a row may be too small for a float.
+    logs = -np.logaddexp(0, -scores)
+    powers = np.exp(logs - logs.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def _as_they_are(scores: np.ndarray) -> np.ndarray:
+    return scores
+
+
+LINKS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "logistic": _softmax,
+    "one_vs_rest": _divided_sigmoids,
+    "mlp": _softmax,
+    "linear": _as_they_are,
+    "cox": _as_they_are,
+}
+"""From the last layer's scores to what is predicted, for each kind of head."""
 
 
 def _folder(model: str) -> Path:

@@ -5,7 +5,7 @@ import sys
 import typer
 
 import oncofm
-from oncofm.cli import demo, doctor, features, run, seeds, weights
+from oncofm.cli import demo, doctor, evaluate, features, head, predict, run, seeds, weights
 from oncofm.cli.process import end_process, guarded
 
 app = typer.Typer(
@@ -22,6 +22,9 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("seeds")(seeds.seeds)
 app.command("features")(features.features)
+app.command("predict")(predict.predict)
+app.command("evaluate")(evaluate.evaluate)
+app.add_typer(head.app, name="head")
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
 app.add_typer(weights.app, name="weights")

@@ -11,6 +11,7 @@ import pydicom
 from pydicom.dataset import Dataset
 
 import oncofm
+from oncofm.biomarkers.card import CLASS_KINDS
 from oncofm.biomarkers.head import Head
 from oncofm.errors import Rejected
 from oncofm.imaging.dicom_series import DicomSeries
@@ -138,7 +139,7 @@ def _predictions(heads: Sequence[Head], features: np.ndarray) -> tuple[ReportedP
     return tuple(
         ReportedPrediction(head.card.name, head.card.title, name, float(chance))
         for head in heads
-        if head.card.classes
+        if head.card.kind in CLASS_KINDS
         for name, chance in zip(head.card.classes, head.predict(features[None])[0], strict=True)
     )
 
@@ -147,7 +148,7 @@ def _numbers(heads: Sequence[Head], features: np.ndarray) -> tuple[ReportedNumbe
     return tuple(
         ReportedNumber(head.card.name, head.card.title, float(head.predict(features[None]).item()))
         for head in heads
-        if not head.card.classes
+        if head.card.kind not in CLASS_KINDS
     )
 
 

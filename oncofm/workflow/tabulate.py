@@ -82,7 +82,7 @@ def tabulate_features(
 def tabulate_predictions(
     outcomes: Sequence[CaseOutcome], heads: "Sequence[Head]", provenance: Provenance
 ) -> ResultTable:
-    """One row per lesion, head and class: the probability.
+    """One row per lesion, head and output: see `oncofm.biomarkers.predictions`.
 
     Parameters
     ----------
@@ -93,18 +93,17 @@ def tabulate_predictions(
     provenance : Provenance
         Repeated in every row.
     """
+    from oncofm.biomarkers.predictions import PREDICTION_COLUMNS, prediction_rows
+
     done = [(outcome, lesion) for outcome in outcomes for lesion in outcome.done]
     rows = []
     for head in heads if done else ():
         features = np.stack([lesion.features for _, lesion in done if lesion.features is not None])
-        for (outcome, lesion), chances in zip(done, head.predict(features), strict=True):
+        for (outcome, lesion), said in zip(done, prediction_rows(head, features), strict=True):
             identity = lesion_row(outcome, lesion) | provenance.model_dump()
-            rows += [
-                identity | {"head": head.card.name, "class": name, "probability": float(chance)}
-                for name, chance in zip(head.card.classes, chances, strict=True)
-            ]
-    columns = _LESION_COLUMNS | {"head": str, "class": str, "probability": float}
-    return ResultTable(table_from_rows(rows, columns | _PROVENANCE_COLUMNS))
+            rows += [identity | row for row in said]
+    columns = _LESION_COLUMNS | PREDICTION_COLUMNS | _PROVENANCE_COLUMNS
+    return ResultTable(table_from_rows(rows, columns))
 
 
 def tabulate_cases(
