@@ -164,7 +164,7 @@ def _check_section(module: str, section: dict[str, Any], keys: Mapping[str, Any]
     """Check the types of declared keys; of a module that declares any, also the keys."""
     for key, value in section.items():
         if key not in keys:
-            if module_is_strict(keys):
+            if keys:  # a module that declares none may read keys all the same
                 raise WorkflowUnknownError(
                     f"Module {module} has no key {key!r}; there are {_listed(keys)}."
                 )
@@ -178,11 +178,6 @@ def _check_section(module: str, section: dict[str, Any], keys: Mapping[str, Any]
             raise SettingInvalidError(
                 f"modules.{module}.{key} is {value!r}; it must be of type {kind.__name__}."
             )
-
-
-def module_is_strict(keys: Mapping[str, Any]) -> bool:
-    """Whether a module declares what it reads; old ones read keys that they do not declare."""
-    return bool(keys)
 
 
 def _read(text: str, kind: Any, place: str) -> Any:

@@ -18,9 +18,8 @@ from oncofm.workflow.mhub.overrides import Override, apply_overrides, declared_k
 log = logging.getLogger(__name__)
 
 _HOW_TO_SEE = "run again with --debug to see where"
-
-
 _LAST_MODULE = "ResultExporter"
+"""What every workflow must have, or nothing would be written."""
 
 
 @dataclass
