@@ -8,15 +8,17 @@ from oncofm.workflow.mhub.context import context_of
 
 
 @IO.Config("heads", list, [], the="names of heads, or paths of their folders; none: no predictions")
+@IO.Config("jitter", int, 0, the="shifted seeds per lesion, for how stable a prediction is")
 class BiomarkerPredictor(Module):
     """A head that was made for other features is refused, never applied."""
 
     heads: list
+    jitter: int
 
     def check(self) -> None:
         """Load the heads, before any work."""
         context = context_of(self.config)
-        context.configure(heads=tuple(map(str, self.heads)))
+        context.configure(heads=tuple(map(str, self.heads)), jitter=self.jitter)
         context.heads = load_heads(context.settings)
 
     def task(self) -> None:

@@ -10,6 +10,7 @@ from oncofm.workflow.mhub.context import context_of
 @IO.Config("weights", str, "", the="weights file; none: the bundled or fetched ones")
 @IO.Config("sha256", str, "", the="SHA-256 that the weights must have; none: not checked here")
 @IO.Config("profile", str, "mhub", the="preprocessing: mhub or paper")
+@IO.Config("engine", str, "auto", the="auto, torch or openvino")
 @IO.Config("device", str, "auto", the="auto, cpu, cuda or cuda:N")
 @IO.Config("precision", str, "fp32", the="fp32 or bf16")
 @IO.Config("batch_size", int, 0, the="patches per pass through the network; 0: automatic")
@@ -19,6 +20,7 @@ class FeatureExtractor(Module):
     weights: str
     sha256: str
     profile: str
+    engine: str
     device: str
     precision: str
     batch_size: int
@@ -30,6 +32,7 @@ class FeatureExtractor(Module):
             weights=Path(self.weights) if self.weights else None,
             expected_sha256=self.sha256 or None,
             profile=self.profile,
+            engine=self.engine,
             device=self.device,
             precision=self.precision,
             batch_size=self.batch_size or None,

@@ -100,6 +100,12 @@ class WeightsChecksumError(SetupError):
     code = "weights_checksum"
 
 
+class EngineError(SetupError):
+    """The engine that was asked for is not installed or has no model that fits."""
+
+    code = "engine_unavailable"
+
+
 class HeadUnknownError(SetupError):
     """No head of that name exists."""
 
@@ -128,6 +134,12 @@ class MissingExtraError(SetupError):
     """An optional group of dependencies is not installed."""
 
     code = "extra_missing"
+
+
+class BatchError(SetupError):
+    """A batch cannot be planned, resumed or merged."""
+
+    code = "batch_invalid"
 
 
 class DownloadError(SetupError):

@@ -1,7 +1,11 @@
 """Fixtures that every test folder shares."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
+
+# Fits of heads are many small matrices; on shared cores two threads take longer than one.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import pytest
 from commands import CliResult

@@ -41,6 +41,7 @@ def test_every_warning_code_in_the_code_is_documented():
         "docs/container.md",
         "docs/differences.md",
         "docs/workflows.md",
+        "docs/batch.md",
     ],
 )
 def test_links_lead_somewhere(name):

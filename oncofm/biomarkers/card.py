@@ -54,15 +54,16 @@ class TrainingData(_Part):
     counts : dict of str to int
         Cases per class; for survival, how many died (``event``) and how many did not
         (``censored``).
-    settings : dict of str to float
-        What was chosen or fixed: ``C``, ``seed``, ``cv``, ``n_trials``.
+    settings : dict of str to float or int
+        What was chosen or fixed: ``C``, ``seed``, ``n_trials``, ``cv`` or ``n_validation``; also
+        ``fraction``, the share of the cases that were there.
     """
 
     data: str
     n: int = Field(gt=0)
     n_groups: int | None = None
     counts: dict[str, int] = {}
-    settings: dict[str, FiniteFloat] = {}
+    settings: dict[str, int | FiniteFloat] = {}
 
 
 class Threshold(_Part):
@@ -78,6 +79,32 @@ class Threshold(_Part):
 
     value: FiniteFloat
     chosen: str
+
+
+class Calibration(_Part):
+    """How scores became probabilities.
+
+    Attributes
+    ----------
+    method : str
+        ``platt``: slope and intercept of the score, of more than two classes one factor for all
+        scores; folded into the arrays. ``isotonic``: a table of the second class's probability.
+    data : str
+        Name of the data set.
+    n : int
+        Number of cases.
+    made : str
+        Which cases of it those are.
+    slope, intercept : float
+        Of the scores.
+    """
+
+    method: Literal["platt", "isotonic"]
+    data: str
+    n: int = Field(gt=0)
+    made: str
+    slope: FiniteFloat = 1.0
+    intercept: FiniteFloat = 0.0
 
 
 class HeadCard(_Part):
@@ -113,8 +140,11 @@ class HeadCard(_Part):
         Length of a feature vector.
     training : TrainingData or None
         What it was fitted to.
-    cross_validated, external : tuple of Figure
-        On held-out folds of the training data, and on other data.
+    calibration : Calibration or None
+        How probabilities were calibrated, if they were.
+    cross_validated, validation, external : tuple of Figure
+        On held-out folds of the training data; on the validation set that C was chosen on, which
+        flatters; and on other data.
     intended_use, limits, licence : str
         For whoever uses it.
     """
@@ -134,7 +164,9 @@ class HeadCard(_Part):
     weights_sha256: str = Field(pattern=f"^({ANY_WEIGHTS}|[0-9a-f]{{64}})$")
     n_features: int = Field(gt=0)
     training: TrainingData | None = None
+    calibration: Calibration | None = None
     cross_validated: tuple[Figure, ...] = ()
+    validation: tuple[Figure, ...] = ()
     external: tuple[Figure, ...] = ()
     intended_use: str
     limits: str = ""
@@ -158,4 +190,8 @@ class HeadCard(_Part):
             raise ValueError("a threshold needs a direction, or nobody knows which side is worse")
         if self.threshold and len(names) > 2:
             raise ValueError("a threshold needs two classes or one value")
+        if self.calibration and not names:
+            raise ValueError("a calibration needs classes")
+        if self.calibration and self.calibration.method == "isotonic" and len(names) > 2:
+            raise ValueError("an isotonic calibration needs two classes")
         return self

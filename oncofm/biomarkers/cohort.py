@@ -1,8 +1,9 @@
 """Predictions next to what came true: two tables joined by id.
 
 Predictions come as ``oncofm`` writes them, a row per lesion, head and class (``head``, ``class``,
-``probability``), or per lesion and head for survival (``head``, ``risk``). Labels have a row per
-lesion: ``label``, or ``time`` and ``event``.
+``probability``), or per lesion and head for survival (``head``, ``risk``); heads of another sort
+in the same table, and other columns, are left out. Labels have a row per lesion: ``label``, or
+``time`` and ``event``.
 """
 
 import csv
@@ -16,7 +17,7 @@ import numpy as np
 from oncofm.errors import EvaluationError, InputNotFoundError
 
 HEAD_COLUMN, CLASS_COLUMN = "head", "class"
-PROBABILITY_COLUMN, RISK_COLUMN = "probability", "risk"
+PROBABILITY_COLUMN, RISK_COLUMN, VALUE_COLUMN = "probability", "risk", "value"
 LABEL_COLUMN, TIME_COLUMN, EVENT_COLUMN = "label", "time", "event"
 
 Columns = Mapping[str, Sequence[Any]]
@@ -127,7 +128,7 @@ def class_cohort(
     _require(predictions, (*ids, HEAD_COLUMN, CLASS_COLUMN, PROBABILITY_COLUMN), "predictions")
     cases = _cases(labels, ids, LABEL_COLUMN)
     said = _by_model(predictions, ids, PROBABILITY_COLUMN)
-    classes = _common_classes(predictions)
+    classes = _common_classes(said)
     found = {
         model: np.array([_values(table, cases, name, model) for name in classes]).T
         for model, table in said.items()
@@ -162,7 +163,7 @@ def survival_cohort(
     """
     _require(predictions, (*ids, HEAD_COLUMN, RISK_COLUMN), "predictions")
     cases = _cases(labels, ids, TIME_COLUMN, EVENT_COLUMN)
-    said = _by_model({**predictions, CLASS_COLUMN: ()}, ids, RISK_COLUMN)
+    said = _by_model(predictions, ids, RISK_COLUMN)
     return SurvivalCohort(
         times=np.array([_number(value, TIME_COLUMN) for value in labels[TIME_COLUMN]]),
         events=np.array([_number(value, EVENT_COLUMN) for value in labels[EVENT_COLUMN]]),
@@ -175,18 +176,26 @@ def survival_cohort(
 def values_by_head(
     predictions: Columns, ids: Sequence[str]
 ) -> dict[str, dict[tuple[tuple[str, ...], str], float]]:
-    """Order probabilities, or risks, by head, then by case and class ("" for a risk).
+    """Order what heads of any sort say by head, then by case and class ("" but for classes).
 
     Raises
     ------
     EvaluationError
-        If columns are missing, a prediction comes twice, or is no number.
+        If columns are missing, a prediction comes twice or is no number, or a head has none.
     """
-    if RISK_COLUMN in predictions and PROBABILITY_COLUMN not in predictions:
-        _require(predictions, (*ids, HEAD_COLUMN), "predictions")
-        return _by_model({**predictions, CLASS_COLUMN: ()}, ids, RISK_COLUMN)
-    _require(predictions, (*ids, HEAD_COLUMN, CLASS_COLUMN, PROBABILITY_COLUMN), "predictions")
-    return _by_model(predictions, ids, PROBABILITY_COLUMN)
+    numbers = [name for name in (RISK_COLUMN, VALUE_COLUMN) if name in predictions]
+    if PROBABILITY_COLUMN in predictions or not numbers:
+        _require(predictions, (*ids, HEAD_COLUMN, CLASS_COLUMN, PROBABILITY_COLUMN), "predictions")
+        numbers.append(PROBABILITY_COLUMN)
+    _require(predictions, (*ids, HEAD_COLUMN), "predictions")
+    found = {head: said for name in numbers for head, said in _said(predictions, ids, name).items()}
+    heads = dict.fromkeys(map(_text, predictions[HEAD_COLUMN]))
+    for head in heads:
+        if head not in found:
+            raise EvaluationError(
+                f"Head {head!r} of the predictions has no {', '.join(numbers)}; predict anew."
+            )
+    return {head: found[head] for head in heads}
 
 
 # --- the parts of a join -------------------------------------------------------------------
@@ -230,12 +239,30 @@ def _keys(columns: Columns, ids: Sequence[str], what: str) -> list[_Case]:
 
 
 def _by_model(predictions: Columns, ids: Sequence[str], value: str) -> dict[str, _Said]:
+    said = _said(predictions, ids, value)
+    if not said:
+        raise EvaluationError(
+            f"No head of the predictions has a {value}; give predictions that fit the labels."
+        )
+    return said
+
+
+def _said(predictions: Columns, ids: Sequence[str], value: str) -> dict[str, _Said]:
+    """Collect what heads say in the column `value`, without those that say nothing there."""
     keys = _keys(predictions, ids, "predictions")
     models = [_text(name) for name in predictions[HEAD_COLUMN]]
-    classes = [_text(name) for name in predictions[CLASS_COLUMN]] or [""] * len(keys)
+    classes = [""] * len(keys)
+    if value == PROBABILITY_COLUMN:
+        classes = [_text(name) for name in predictions[CLASS_COLUMN]]
+    numbers = predictions[value]
+    of_this_sort = {
+        model for model, number in zip(models, numbers, strict=True) if _text(number) != ""
+    }
     said: dict[str, _Said] = {}
-    rows = zip(keys, models, classes, predictions[value], strict=True)
+    rows = zip(keys, models, classes, numbers, strict=True)
     for row, (case, model, name, number) in enumerate(rows, start=1):
+        if model not in of_this_sort:
+            continue
         table = said.setdefault(model, {})
         if (case, name) in table:
             raise EvaluationError(
@@ -246,12 +273,8 @@ def _by_model(predictions: Columns, ids: Sequence[str], value: str) -> dict[str,
     return said
 
 
-def _common_classes(predictions: Columns) -> tuple[str, ...]:
-    of_model: dict[str, dict[str, None]] = {}
-    rows = zip(predictions[HEAD_COLUMN], predictions[CLASS_COLUMN], strict=True)
-    for model, name in rows:
-        of_model.setdefault(_text(model), {})[_text(name)] = None
-    orders = {tuple(names) for names in of_model.values()}
+def _common_classes(said: dict[str, _Said]) -> tuple[str, ...]:
+    orders = {tuple(dict.fromkeys(name for _, name in table)) for table in said.values()}
     if len(orders) > 1:
         raise EvaluationError(
             "The heads of the predictions have different classes; evaluate them one by one."

@@ -11,7 +11,7 @@ from oncofm.errors import EvaluationError
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """Decisions at a threshold: positive where the score reaches it.
+    """Decisions at a threshold.
 
     Attributes
     ----------
@@ -48,7 +48,28 @@ def operating_point(labels: Any, scores: Any, threshold: float) -> OperatingPoin
     truth = binary_labels(labels)
     values = finite_vector(scores, "scores", len(truth))
     limit = float(finite_vector([threshold], "thresholds")[0])
-    called = values >= limit
+    return count_decisions(truth, values >= limit, limit)
+
+
+def count_decisions(labels: Any, called: np.ndarray, threshold: float) -> OperatingPoint:
+    """Count decisions that were made.
+
+    Parameters
+    ----------
+    labels : array_like
+        Shape (n,): 0 or 1.
+    called : numpy.ndarray
+        Shape (n,) bool: cases called positive.
+    threshold : float
+        That they were made at.
+
+    Raises
+    ------
+    EvaluationError
+        If there is one class only, or the threshold is not finite.
+    """
+    truth = binary_labels(labels)
+    limit = float(finite_vector([threshold], "thresholds")[0])
     tp, fp = int((called & truth).sum()), int((called & ~truth).sum())
     tn, fn = int((~called & ~truth).sum()), int((~called & truth).sum())
     sensitivity, specificity = tp / (tp + fn), tn / (tn + fp)

@@ -1,32 +1,32 @@
-"""From a cohort to numbers: every statistic with its interval, and models against each other."""
+"""From a cohort to an evaluation: models, their decisions and groups, and how they compare."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
-from typing import Any
+from typing import Literal
 
 import numpy as np
 
-from oncofm.biomarkers.bootstrap import (
-    Estimate,
-    PermutationTest,
-    bootstrap,
-    midranks,
-    permutation_test,
-)
-from oncofm.biomarkers.checks import finite_vector, probabilities
+from oncofm.biomarkers.card import HeadCard
+from oncofm.biomarkers.checks import probabilities
 from oncofm.biomarkers.cohort import ClassCohort, SurvivalCohort
+from oncofm.biomarkers.compare import (
+    MULTICLASS_STATISTICS,
+    StatisticMaker,
+    binary_statistics,
+    compare,
+    estimates,
+)
 from oncofm.biomarkers.cox import hazard_ratio
 from oncofm.biomarkers.decisions import (
     calibration_curve,
+    count_decisions,
     operating_point,
     roc_curve,
     youden_threshold,
 )
-from oncofm.biomarkers.delong import DeLongTest, delong_interval, delong_test
+from oncofm.biomarkers.delong import delong_interval
 from oncofm.biomarkers.evaluation import (
     BinaryModel,
-    Comparison,
     Decision,
     Evaluation,
     MulticlassModel,
@@ -34,20 +34,21 @@ from oncofm.biomarkers.evaluation import (
     Sampling,
     SurvivalModel,
 )
-from oncofm.biomarkers.metrics import (
-    Statistic,
-    auc_statistic,
-    average_precision_statistic,
-    balanced_accuracy_statistic,
-    brier_statistic,
-    macro_statistic,
-    multiclass_brier_statistic,
-)
+from oncofm.biomarkers.evaluation_cards import cards_by_head, is_high_risk
+from oncofm.biomarkers.learning_curve import learning_curves
+from oncofm.biomarkers.metrics import Statistic
 from oncofm.biomarkers.survival import censor, concordance_statistic, kaplan_meier, log_rank
 from oncofm.errors import EvaluationError
 
+DEFAULT_THRESHOLD = 0.5
 
-def evaluate_classes(cohort: ClassCohort, sampling: Sampling, threshold: float = 0.5) -> Evaluation:
+
+def evaluate_classes(
+    cohort: ClassCohort,
+    sampling: Sampling,
+    threshold: float | None = None,
+    cards: Sequence[HeadCard] = (),
+) -> Evaluation:
     """Evaluate class probabilities.
 
     Parameters
@@ -56,16 +57,20 @@ def evaluate_classes(cohort: ClassCohort, sampling: Sampling, threshold: float =
         Two classes, or more.
     sampling : Sampling
         Of the intervals and tests.
-    threshold : float
-        For two classes: probability from which a case is called positive. Of more classes, the
-        most probable is called, the first of equals.
+    threshold : float, optional
+        For two classes: probability from which a case is called positive; `DEFAULT_THRESHOLD` if
+        None, and then the thresholds of the cards are judged as well. Of more classes, the most
+        probable is called, the first of equals.
+    cards : sequence of HeadCard
+        Of heads among the predictions.
 
     Raises
     ------
     EvaluationError
-        If a statistic is undefined or a probability is none.
+        If a statistic is undefined, a probability is none, or a card does not fit.
     """
     n_classes = len(cohort.classes)
+    known = cards_by_head(cards, cohort.probabilities, cohort.classes)
     for table in cohort.probabilities.values():
         probabilities(table, len(cohort.labels), n_classes)
     counts = np.bincount(cohort.labels, minlength=n_classes).tolist()
@@ -74,19 +79,21 @@ def evaluate_classes(cohort: ClassCohort, sampling: Sampling, threshold: float =
     if n_classes == 2:
         task = "binary"
         scores = {name: table[:, 1] for name, table in cohort.probabilities.items()}
-        makers = _binary_statistics(threshold)
+        limit = DEFAULT_THRESHOLD if threshold is None else threshold
+        makers = binary_statistics(limit)
+        deciding = known if threshold is None else {}
         models = tuple(
-            _binary_model(name, labels, values, makers, threshold, sampling, units)
+            _binary_model(name, labels, values, makers, limit, deciding.get(name), sampling, units)
             for name, values in scores.items()
         )
-        comparisons = _compare(labels, scores, makers, sampling, units, delong=("auc",))
+        comparisons = compare(labels, scores, makers, sampling, units, delong=("auc",))
     else:
         task = "multiclass"
-        scores, makers = cohort.probabilities, _MULTICLASS_STATISTICS
+        scores, makers = cohort.probabilities, MULTICLASS_STATISTICS
         models = tuple(
             _multiclass_model(name, cohort, values, sampling) for name, values in scores.items()
         )
-        comparisons = _compare(labels, scores, makers, sampling, units)
+        comparisons = compare(labels, scores, makers, sampling, units)
     return Evaluation(
         task=task,
         n_cases=len(labels),
@@ -96,6 +103,7 @@ def evaluate_classes(cohort: ClassCohort, sampling: Sampling, threshold: float =
         sampling=sampling,
         models=models,
         comparisons=comparisons,
+        learning_curve=learning_curves({model.name: model.metrics for model in models}, known),
     )
 
 
@@ -104,6 +112,7 @@ def evaluate_survival(
     sampling: Sampling,
     cutoffs: Mapping[str, float],
     horizon: float | None = None,
+    cards: Sequence[HeadCard] = (),
 ) -> Evaluation:
     """Evaluate risks.
 
@@ -115,28 +124,37 @@ def evaluate_survival(
         Of the intervals and tests.
     cutoffs : mapping of str to float
         Risk from which a case of that model is of high risk; models without one are split at
-        the median of these cases.
+        the threshold of their card, or else at the median of these cases.
     horizon : float, optional
         Time at which observation ends for curves, log-rank and hazard ratio (5 years in the
         published ones); the C-index uses all times.
+    cards : sequence of HeadCard
+        Of heads among the predictions.
 
     Raises
     ------
     EvaluationError
-        If the C-index is undefined, or a time, event or risk cannot be.
+        If the C-index is undefined, a time, event or risk cannot be, or a card does not fit.
     """
+    known = cards_by_head(cards, cohort.risks, None)
     times, events, units = cohort.times, cohort.events, cohort.groups
 
     def c_index(rows: np.ndarray, risks: np.ndarray) -> Statistic:
         return concordance_statistic(times[rows], events[rows], risks)
 
     rows = np.arange(len(times))
-    makers: dict[str, _Maker] = {"c_index": _Maker(c_index, ranked=True)}
+    makers: dict[str, StatisticMaker] = {"c_index": StatisticMaker(c_index, ranked=True)}
     models = tuple(
         SurvivalModel(
             name,
-            _estimates(rows, risks, makers, sampling, units),
-            *_risk_groups(times, events, risks, cutoffs.get(name), horizon, sampling.level),
+            estimates(rows, risks, makers, sampling, units),
+            *_risk_groups(
+                times,
+                events,
+                _split(risks, cutoffs.get(name), known.get(name)),
+                horizon,
+                sampling.level,
+            ),
         )
         for name, risks in cohort.risks.items()
     )
@@ -149,74 +167,8 @@ def evaluate_survival(
         outcomes={"event": n_events, "censored": len(times) - n_events},
         sampling=sampling,
         models=models,
-        comparisons=_compare(rows, cohort.risks, makers, sampling, units),
-    )
-
-
-# --- statistics by name --------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Maker:
-    """Makes a statistic of labels and scores; `ranked` if only the order of scores matters."""
-
-    make: Callable[[Any, Any], Statistic]
-    ranked: bool
-
-
-def _binary_statistics(threshold: float) -> dict[str, _Maker]:
-    limit = float(finite_vector([threshold], "thresholds")[0])
-
-    def balanced(labels: Any, scores: np.ndarray) -> Statistic:
-        return balanced_accuracy_statistic(labels, scores >= limit)
-
-    return {
-        "auc": _Maker(auc_statistic, ranked=True),
-        "average_precision": _Maker(average_precision_statistic, ranked=True),
-        "balanced_accuracy": _Maker(balanced, ranked=False),
-        "brier": _Maker(brier_statistic, ranked=False),
-    }
-
-
-def _macro(of_one_class: Callable[[Any, Any], Statistic]) -> _Maker:
-    return _Maker(lambda labels, scores: macro_statistic(labels, scores, of_one_class), True)
-
-
-def _most_probable(labels: Any, scores: np.ndarray) -> Statistic:
-    return balanced_accuracy_statistic(labels, scores.argmax(axis=1), scores.shape[1])
-
-
-_MULTICLASS_STATISTICS = {
-    "auc": _macro(auc_statistic),
-    "average_precision": _macro(average_precision_statistic),
-    "balanced_accuracy": _Maker(_most_probable, ranked=False),
-    "brier": _Maker(multiclass_brier_statistic, ranked=False),
-}
-
-
-def _estimates(
-    labels: np.ndarray,
-    scores: np.ndarray,
-    makers: Mapping[str, _Maker],
-    sampling: Sampling,
-    groups: np.ndarray | None,
-) -> dict[str, Estimate]:
-    return {
-        name: _bootstrap(maker.make(labels, scores), len(labels), sampling, groups)
-        for name, maker in makers.items()
-    }
-
-
-def _bootstrap(
-    statistic: Statistic, n_cases: int, sampling: Sampling, groups: np.ndarray | None
-) -> Estimate:
-    return bootstrap(
-        statistic,
-        n_cases,
-        seed=sampling.seed,
-        n_resamples=sampling.n_resamples,
-        level=sampling.level,
-        groups=groups,
+        comparisons=compare(rows, cohort.risks, makers, sampling, units),
+        learning_curve=learning_curves({model.name: model.metrics for model in models}, known),
     )
 
 
@@ -227,42 +179,52 @@ def _binary_model(
     name: str,
     labels: np.ndarray,
     scores: np.ndarray,
-    makers: Mapping[str, _Maker],
+    makers: Mapping[str, StatisticMaker],
     threshold: float,
+    card: HeadCard | None,
     sampling: Sampling,
     groups: np.ndarray | None,
 ) -> BinaryModel:
-    metrics = _estimates(labels, scores, makers, sampling, groups)
+    metrics = estimates(labels, scores, makers, sampling, groups)
     delong, notes = None, ()
     try:
         delong = delong_interval(labels, scores, sampling.level)
     except EvaluationError as error:
         notes = (str(error),)
+    decisions = [Decision("given", operating_point(labels, scores, threshold))]
+    if card is not None and card.threshold is not None:
+        decisions.append(_decision_of_card(labels, scores, card))
     best = youden_threshold(labels, scores)
+    decisions.append(Decision("youden", operating_point(labels, scores, best)))
     return BinaryModel(
         name=name,
         metrics=metrics,
         delong=delong,
-        decisions=(
-            Decision("given", operating_point(labels, scores, threshold)),
-            Decision("youden", operating_point(labels, scores, best)),
-        ),
+        decisions=tuple(decisions),
         roc=roc_curve(labels, scores),
         calibration=calibration_curve(labels, scores),
         notes=notes,
     )
 
 
+def _decision_of_card(labels: np.ndarray, scores: np.ndarray, card: HeadCard) -> Decision:
+    """Judge what the head calls: the second class is the high risk, unless more of it is better."""
+    assert card.threshold is not None
+    high = is_high_risk(card, scores)
+    called = high if card.direction == "higher_is_worse" else ~high
+    return Decision("card", count_decisions(labels, called, card.threshold.value))
+
+
 def _multiclass_model(
     name: str, cohort: ClassCohort, scores: np.ndarray, sampling: Sampling
 ) -> MulticlassModel:
-    one_class = _binary_statistics(0.5)
+    one_class = binary_statistics(0.5)
     ranked = {key: one_class[key] for key in ("auc", "average_precision")}
     return MulticlassModel(
         name=name,
-        metrics=_estimates(cohort.labels, scores, _MULTICLASS_STATISTICS, sampling, cohort.groups),
+        metrics=estimates(cohort.labels, scores, MULTICLASS_STATISTICS, sampling, cohort.groups),
         class_metrics={
-            label: _estimates(
+            label: estimates(
                 cohort.labels == index, scores[:, index], ranked, sampling, cohort.groups
             )
             for index, label in enumerate(cohort.classes)
@@ -270,18 +232,33 @@ def _multiclass_model(
     )
 
 
+@dataclass(frozen=True, eq=False)
+class _Split:
+    """Which cases are of high risk, shape (n,) bool, and why; see `RiskGroups`."""
+
+    cutoff: float
+    origin: Literal["given", "card", "median"]
+    high: np.ndarray
+
+
+def _split(risks: np.ndarray, cutoff: float | None, card: HeadCard | None) -> _Split:
+    if cutoff is not None:
+        return _Split(cutoff, "given", risks >= cutoff)
+    if card is not None and card.threshold is not None:
+        return _Split(card.threshold.value, "card", is_high_risk(card, risks))
+    median = float(np.median(risks))
+    return _Split(median, "median", risks >= median)
+
+
 def _risk_groups(
     times: np.ndarray,
     events: np.ndarray,
-    risks: np.ndarray,
-    cutoff: float | None,
+    split: _Split,
     horizon: float | None,
     level: float,
 ) -> tuple[RiskGroups | None, tuple[str, ...]]:
-    """Split and compare, with a note for each part that these cases do not define."""
-    origin = "median" if cutoff is None else "given"
-    limit = float(np.median(risks)) if cutoff is None else cutoff
-    high = risks >= limit
+    """Compare, with a note for each part that these cases do not define."""
+    high = split.high
     ratio, notes = None, ()
     try:
         if horizon is not None:
@@ -294,8 +271,8 @@ def _risk_groups(
     except EvaluationError as error:
         notes = (str(error),)
     groups = RiskGroups(
-        cutoff=limit,
-        origin=origin,
+        cutoff=split.cutoff,
+        origin=split.origin,
         horizon=horizon,
         low=kaplan_meier(times[~high], events[~high], level),
         high=kaplan_meier(times[high], events[high], level),
@@ -303,81 +280,6 @@ def _risk_groups(
         hazard_ratio=ratio,
     )
     return groups, notes
-
-
-# --- models against each other -------------------------------------------------------------
-
-
-def _compare(
-    labels: np.ndarray,
-    scores: Mapping[str, np.ndarray],
-    makers: Mapping[str, _Maker],
-    sampling: Sampling,
-    groups: np.ndarray | None,
-    delong: tuple[str, ...] = (),
-) -> tuple[Comparison, ...]:
-    return tuple(
-        Comparison(
-            first=first,
-            second=second,
-            metric=metric,
-            difference=_difference(labels, scores[first], scores[second], maker, sampling, groups),
-            permutation=_permutation(
-                labels, scores[first], scores[second], maker, sampling, groups
-            ),
-            delong=_delong(labels, scores[first], scores[second], sampling.level)
-            if metric in delong
-            else None,
-        )
-        for first, second in combinations(scores, 2)
-        for metric, maker in makers.items()
-    )
-
-
-def _difference(
-    labels: np.ndarray,
-    first: np.ndarray,
-    second: np.ndarray,
-    maker: _Maker,
-    sampling: Sampling,
-    groups: np.ndarray | None,
-) -> Estimate:
-    of_first, of_second = maker.make(labels, first), maker.make(labels, second)
-    return _bootstrap(
-        lambda counts: of_first(counts) - of_second(counts), len(labels), sampling, groups
-    )
-
-
-def _permutation(
-    labels: np.ndarray,
-    first: np.ndarray,
-    second: np.ndarray,
-    maker: _Maker,
-    sampling: Sampling,
-    groups: np.ndarray | None,
-) -> PermutationTest:
-    if maker.ranked:
-        first, second = _ranked(first), _ranked(second)
-    return permutation_test(
-        maker.make(np.concatenate([labels, labels]), np.concatenate([first, second])),
-        len(labels),
-        seed=sampling.seed,
-        n_permutations=sampling.n_permutations,
-        groups=groups,
-    )
-
-
-def _delong(
-    labels: np.ndarray, first: np.ndarray, second: np.ndarray, level: float
-) -> DeLongTest | None:
-    """Test, or None with fewer than two cases of a class: each model's notes say so."""
-    if min(np.bincount(labels)) < 2:
-        return None
-    return delong_test(labels, first, second, level)
-
-
-def _ranked(scores: np.ndarray) -> np.ndarray:
-    return np.apply_along_axis(midranks, 0, scores)
 
 
 def _n_groups(groups: np.ndarray | None, n_cases: int) -> int:

@@ -9,6 +9,7 @@ from oncofm.biomarkers.bootstrap import LEVEL, N_RESAMPLES, Estimate, Permutatio
 from oncofm.biomarkers.cox import HazardRatio
 from oncofm.biomarkers.decisions import CalibrationCurve, OperatingPoint, RocCurve
 from oncofm.biomarkers.delong import DeLongInterval, DeLongTest
+from oncofm.biomarkers.learning_curve import LearningCurve
 from oncofm.biomarkers.retest import RetestAgreement
 from oncofm.biomarkers.survival import KaplanMeier, LogRank
 
@@ -27,11 +28,12 @@ class Sampling:
 class Decision:
     """An operating point and where its threshold came from.
 
-    ``given`` thresholds were fixed before; ``youden`` ones were chosen on these very cases and
-    flatter.
+    ``given`` thresholds were fixed before, and so was that of a head's ``card``, which calls what
+    the head calls (see `oncofm.biomarkers.head.Head.risk_groups`); ``youden`` ones were chosen on
+    these very cases and flatter.
     """
 
-    origin: Literal["given", "youden"]
+    origin: Literal["given", "card", "youden"]
     point: OperatingPoint
 
 
@@ -59,14 +61,15 @@ class MulticlassModel:
 
 @dataclass(frozen=True)
 class RiskGroups:
-    """Cases of low and high risk, split where the risk reaches the cutoff.
+    """Cases of low and high risk.
 
     Attributes
     ----------
     cutoff : float
         In the unit of the risk.
     origin : str
-        ``given``, or ``median`` of these very cases.
+        ``given`` or ``median`` of these very cases: high where the risk reaches it; or that of the
+        head's ``card``: high where `oncofm.biomarkers.head.Head.risk_groups` says so.
     horizon : float or None
         Time at which observation ends for the group statistics.
     low, high : KaplanMeier
@@ -78,7 +81,7 @@ class RiskGroups:
     """
 
     cutoff: float
-    origin: Literal["given", "median"]
+    origin: Literal["given", "card", "median"]
     horizon: float | None
     low: KaplanMeier
     high: KaplanMeier
@@ -139,6 +142,8 @@ class Evaluation:
         In the order of the predictions; every pair once, per metric.
     retest : tuple of RetestAgreement
         Where lesions were imaged twice.
+    learning_curve : tuple of LearningCurve
+        Where heads differ in how many cases they were fitted to; one for each thing predicted.
     """
 
     task: Literal["binary", "multiclass", "survival"]
@@ -150,6 +155,7 @@ class Evaluation:
     models: tuple[BinaryModel | MulticlassModel | SurvivalModel, ...]
     comparisons: tuple[Comparison, ...]
     retest: tuple[RetestAgreement, ...] = ()
+    learning_curve: tuple[LearningCurve, ...] = ()
 
 
 def to_json(evaluation: Evaluation) -> str:

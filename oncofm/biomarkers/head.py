@@ -1,7 +1,9 @@
 """A head: a few numbers that turn features into a biomarker, and the card that says which.
 
 A head is a folder with ``head.yml`` (the card) and ``head.safetensors`` (the arrays): ``weight``
-and ``bias``, or ``0.weight``, ``0.bias``, ``1.weight``, ... for a head of several layers.
+and ``bias``, or ``0.weight``, ``0.bias``, ``1.weight``, ... for a head of several layers; with
+``reference.mean`` and so on where the head knows its training features, and ``calibration.x`` and
+``calibration.y`` where its probabilities go through a table.
 """
 
 from collections.abc import Callable
@@ -14,11 +16,15 @@ import yaml
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from oncofm.biomarkers.calibration import MonotoneTable
 from oncofm.biomarkers.card import ANY_WEIGHTS, CLASS_KINDS, HeadCard
+from oncofm.biomarkers.reference import ARRAYS as REFERENCE_ARRAYS
+from oncofm.biomarkers.reference import Reference
 from oncofm.errors import HeadInvalidError, HeadMismatchError, HeadUnknownError
 from oncofm.resources import resource_dir
 
 CARD_FILE, ARRAYS_FILE = "head.yml", "head.safetensors"
+REFERENCE_PREFIX, TABLE_PREFIX = "reference.", "calibration."
 _MAX_CARD_BYTES = 1 << 20
 
 
@@ -53,15 +59,21 @@ class Head:
     layers : tuple of Layer
         One, or for ``mlp`` several with ReLU between them. They take features as the encoder
         gives them: a scaler that belongs to the head is folded in.
+    reference : Reference or None
+        The features that it was fitted to, in short.
+    table : MonotoneTable or None
+        Calibrates the second of two probabilities.
 
     Raises
     ------
     HeadInvalidError
-        If the layers do not fit the card or each other, or hold numbers that are not finite.
+        If the arrays do not fit the card or each other, or hold numbers that are not finite.
     """
 
     card: HeadCard
     layers: tuple[Layer, ...]
+    reference: Reference | None = None
+    table: MonotoneTable | None = None
 
     def __post_init__(self) -> None:
         _require_shapes(self)
@@ -70,6 +82,18 @@ class Head:
         ):
             raise HeadInvalidError(
                 f"Head {self.card.name} holds numbers that are not finite; get it anew."
+            )
+        if self.reference is not None and len(self.reference.mean) != self.card.n_features:
+            raise HeadInvalidError(
+                f"Head {self.card.name} has a reference of {len(self.reference.mean)} features; "
+                f"{self.card.n_features} were expected."
+            )
+        calibration = self.card.calibration
+        has_table = calibration is not None and calibration.method == "isotonic"
+        if has_table != (self.table is not None):
+            raise HeadInvalidError(
+                f"Head {self.card.name} has a table of calibration but no card of it, or a card "
+                "but no table; get it anew."
             )
 
     def predict(self, features: np.ndarray) -> np.ndarray:
@@ -95,7 +119,8 @@ class Head:
         values = features.astype(np.float64)
         for layer in self.layers[:-1]:
             values = np.maximum(layer(values), 0)
-        return LINKS[self.card.kind](self.layers[-1](values))
+        predicted = LINKS[self.card.kind](self.layers[-1](values))
+        return predicted if self.table is None else self.table(predicted)
 
     def risk_groups(self, predicted: np.ndarray) -> list[str]:
         """Split cases at the card's threshold.
@@ -188,6 +213,7 @@ def _read(folder: Path) -> Head:
             Layer(_floats(arrays[f"{prefix}weight"]), _floats(arrays[f"{prefix}bias"]))
             for prefix in _prefixes(card, arrays)
         )
+        reference, table = _reference(arrays), _table(arrays)
     except (  # also ValidationError and text that is not UTF-8, which are ValueErrors
         OSError,
         TypeError,
@@ -199,7 +225,19 @@ def _read(folder: Path) -> Head:
     ) as error:
         problem = " ".join(str(error).split())
         raise HeadInvalidError(f"Head {folder} cannot be used: {problem}.") from error
-    return Head(card, layers)
+    return Head(card, layers, reference, table)
+
+
+def _reference(arrays: dict[str, np.ndarray]) -> Reference | None:
+    if not any(key.startswith(REFERENCE_PREFIX) for key in arrays):
+        return None
+    return Reference(**{name: arrays[f"{REFERENCE_PREFIX}{name}"] for name in REFERENCE_ARRAYS})
+
+
+def _table(arrays: dict[str, np.ndarray]) -> MonotoneTable | None:
+    if not any(key.startswith(TABLE_PREFIX) for key in arrays):
+        return None
+    return MonotoneTable(*(_floats(arrays[f"{TABLE_PREFIX}{axis}"]) for axis in "xy"))
 
 
 def _prefixes(card: HeadCard, arrays: dict[str, np.ndarray]) -> list[str]:

@@ -5,7 +5,8 @@ from pathlib import Path
 import yaml
 from safetensors.numpy import save
 
-from oncofm.biomarkers.head import ARRAYS_FILE, CARD_FILE, Head
+from oncofm.biomarkers.head import ARRAYS_FILE, CARD_FILE, REFERENCE_PREFIX, TABLE_PREFIX, Head
+from oncofm.biomarkers.reference import ARRAYS as REFERENCE_ARRAYS
 from oncofm.results.files import atomic_path, prepare_output_folder, write_text
 
 
@@ -31,6 +32,13 @@ def save_head(head: Head, folder: Path) -> None:
         # safetensors writes memory as it lies
         arrays[f"{prefix}weight"] = layer.weight.astype("<f8", order="C")
         arrays[f"{prefix}bias"] = layer.bias.astype("<f8", order="C")
+    if head.reference is not None:
+        for name in REFERENCE_ARRAYS:
+            array = getattr(head.reference, name)
+            arrays[f"{REFERENCE_PREFIX}{name}"] = array.astype("<f4", order="C")
+    if head.table is not None:
+        arrays[f"{TABLE_PREFIX}x"] = head.table.x.astype("<f8", order="C")
+        arrays[f"{TABLE_PREFIX}y"] = head.table.y.astype("<f8", order="C")
     card = head.card.model_dump(mode="json", exclude_defaults=True)
     # The card goes first and comes last, so that it never stands beside another head's arrays.
     (folder / CARD_FILE).unlink(missing_ok=True)

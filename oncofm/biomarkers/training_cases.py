@@ -1,12 +1,13 @@
 """What a head is fitted to: a table of features joined with a table of labels."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from oncofm.biomarkers.cohort import EVENT_COLUMN, LABEL_COLUMN, TIME_COLUMN, Columns
+from oncofm.biomarkers.folds import unit_numbers
 from oncofm.errors import EvaluationError
 from oncofm.results.table import FEATURE_PREFIX
 
@@ -27,6 +28,8 @@ class TrainingCases:
         The patient of each case.
     facts : dict of str to str
         For the card, as far as the features name them: model, profile, weights_sha256.
+    ids : list of tuple of str
+        What names each case.
     n_unlabelled : int
         Cases with features but no label; they are left out.
     """
@@ -35,6 +38,7 @@ class TrainingCases:
     labels: list[Any]
     groups: list[Any] | None
     facts: dict[str, str]
+    ids: list[tuple[str, ...]]
     n_unlabelled: int
 
 
@@ -78,8 +82,83 @@ def join_cases(
         labels=list(zip(*columns, strict=True)) if len(columns) > 1 else _known(columns[0]),
         groups=None if group is None else list(labels[group]),
         facts={name: _one_value(features, name) for name in _FACTS if name in features},
+        ids=list(cases),
         n_unlabelled=len(rows) - len(cases),
     )
+
+
+def require_disjoint(train: TrainingCases, validation: TrainingCases) -> None:
+    """Refuse sets that share a case or a patient.
+
+    Raises
+    ------
+    EvaluationError
+        With how many they share.
+    """
+    if shared := set(train.ids) & set(validation.ids):
+        raise EvaluationError(
+            f"{len(shared)} cases are in the training set and in the validation set; remove them "
+            "from one."
+        )
+    if shared := set(map(str, train.groups or ())) & set(map(str, validation.groups or ())):
+        raise EvaluationError(
+            f"{len(shared)} patients are in the training set and in the validation set; remove "
+            "them from one."
+        )
+
+
+def take_fraction(cases: TrainingCases, task: str, fraction: float, seed: int) -> TrainingCases:
+    """Take a share of the cases, for a learning curve.
+
+    Whole groups are taken, and equal shares of each class (of cases with and without an event).
+    With the same seed a larger share holds a smaller one.
+
+    Parameters
+    ----------
+    cases : TrainingCases
+        To choose from.
+    task : str
+        Of the head.
+    fraction : float
+        Of the groups, or of the cases where there are none; above 0, up to 1.
+    seed : int
+        Of the choice.
+
+    Raises
+    ------
+    EvaluationError
+        If the fraction cannot be, or takes no case.
+    """
+    if not 0 < fraction <= 1:
+        raise EvaluationError(f"The fraction {fraction:g} must lie above 0 and up to 1.")
+    units = unit_numbers(cases.groups, len(cases.labels))
+    kinds = [str(label[1] if task == "survival" else label) for label in cases.labels]
+    of_unit: list[set[str]] = [set() for _ in range(int(units.max()) + 1)]
+    for unit, kind in zip(units, kinds, strict=True):
+        of_unit[unit].add(kind)
+    taken = _spread([" ".join(sorted(found)) for found in of_unit], seed)
+    taken = taken[: round(fraction * len(taken))]
+    rows = np.flatnonzero(np.isin(units, taken))
+    if not len(rows):
+        raise EvaluationError(f"A fraction of {fraction:g} takes no case; take more.")
+    return replace(
+        cases,
+        features=cases.features[rows],
+        labels=[cases.labels[row] for row in rows],
+        groups=None if cases.groups is None else [cases.groups[row] for row in rows],
+        ids=[cases.ids[row] for row in rows],
+    )
+
+
+def _spread(strata: Sequence[str], seed: int) -> np.ndarray:
+    """Order units at random so that every beginning holds equal shares of each stratum."""
+    shuffled = np.random.default_rng(seed).permutation(len(strata))
+    names = np.array(strata)[shuffled]
+    place = np.empty(len(strata))
+    for name in np.unique(names):
+        of_name = np.flatnonzero(names == name)
+        place[of_name] = (np.arange(len(of_name)) + 0.5) / len(of_name)
+    return shuffled[np.argsort(place, kind="stable")]
 
 
 def _require(columns: Columns, names: Sequence[str], what: str) -> None:

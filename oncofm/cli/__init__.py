@@ -5,7 +5,7 @@ import sys
 import typer
 
 import oncofm
-from oncofm.cli import demo, doctor, evaluate, features, head, predict, run, seeds, weights
+from oncofm.cli import batch, demo, doctor, evaluate, features, head, predict, run, seeds, weights
 from oncofm.cli.process import end_process, guarded
 
 app = typer.Typer(
@@ -20,6 +20,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run")(run.run)
+app.add_typer(batch.app, name="batch")
+app.command("merge")(batch.merge)
 app.command("seeds")(seeds.seeds)
 app.command("features")(features.features)
 app.command("predict")(predict.predict)

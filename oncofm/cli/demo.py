@@ -12,10 +12,8 @@ if TYPE_CHECKING:
     from oncofm.demo.phantom import Lesion
     from oncofm.workflow.job import JobResult
 
-if TYPE_CHECKING:
-    pass
-
 _SEED = 0
+_HEADS = ("lung1-survival", "lung1-survival-cox")
 
 
 def demo(
@@ -24,11 +22,12 @@ def demo(
         None, "--weights", help="Real weights. Default: seeded random weights without meaning."
     ),
 ) -> int:
-    """Make a small phantom study and run the main job on it.
+    """Make a small phantom study and take it all the way: features, biomarkers, SR, report.
 
     OUT/study gets a chest phantom with three lesions of known centre and size, as a DICOM CT
-    series with a DICOM SEG and a scout view; OUT/results gets what `oncofm run` writes. The
-    weights are random unless --weights names a file, and every output says so.
+    series with a DICOM SEG and a scout view; OUT/results gets what `oncofm run` writes with
+    --head, --sr and --report. The weights are random unless --weights names a file, and every
+    output says so.
     """
     from oncofm.demo.study import write_demo_study
     from oncofm.results.files import prepare_output_folder
@@ -37,7 +36,13 @@ def demo(
 
     prepare_output_folder(output)
     study = write_demo_study(output / "study", seed=_SEED)
-    settings = Settings(weights=weights, random_seed=None if weights else _SEED)
+    settings = Settings(
+        weights=weights,
+        random_seed=None if weights else _SEED,
+        heads=_HEADS,
+        sr="auto",
+        report=True,
+    )
     results = output / "results"
     with show_progress(json_lines=False) as report:
         result = run_job([study.folder], results, settings, report=report)
@@ -54,8 +59,9 @@ def _show(lesions: "tuple[Lesion, ...]", result: "JobResult", results: Path) -> 
         found_mm = getattr(seed, "position_mm", ())
         typer.echo(f"{truth.label:<22}{_point(truth.centre_mm)}{_point(found_mm)}")
     typer.echo(f"\nweights: {result.manifest.model.weights}\nresults: {results}")
-    for path in sorted(results.iterdir()):
-        typer.echo(f"  {path.name:<20} {path.stat().st_size:>10,} bytes")
+    for path in sorted(path for path in results.rglob("*") if path.is_file()):
+        name = path.relative_to(results).as_posix()
+        typer.echo(f"  {name:<64} {path.stat().st_size:>10,} bytes")
 
 
 def _point(position_mm: tuple[float, ...]) -> str:

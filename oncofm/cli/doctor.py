@@ -86,7 +86,18 @@ def _compute(problems: list[str]) -> list[tuple[str, str]]:
     else:
         build = f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPU build"
         lines.append(("cuda", f"none (torch is a {build})"))
+    lines.append(("openvino", _openvino()))
     return lines
+
+
+def _openvino() -> str:
+    from oncofm.encoders.openvino_engine import import_openvino
+    from oncofm.errors import EngineError
+
+    try:
+        return import_openvino().__version__
+    except EngineError:
+        return "not installed (torch runs)"
 
 
 def _decoders(problems: list[str]) -> list[tuple[str, str]]:
@@ -110,6 +121,8 @@ def _decoders(problems: list[str]) -> list[tuple[str, str]]:
 
 
 def _weights(problems: list[str]) -> list[tuple[str, str]]:
+    from oncofm.encoders.card import load_model_card
+    from oncofm.encoders.prepared import find_prepared
     from oncofm.encoders.weights import find_weights
     from oncofm.errors import WeightsMissingError
 
@@ -118,7 +131,11 @@ def _weights(problems: list[str]) -> list[tuple[str, str]]:
     except WeightsMissingError as error:
         problems.append(str(error))
         return [("fmcib", "MISSING")]
-    return [("fmcib", f"{path} ({path.stat().st_size:,} bytes)")]
+    prepared = find_prepared(load_model_card("fmcib"), path)
+    return [
+        ("fmcib", f"{path} ({path.stat().st_size:,} bytes)"),
+        ("for OpenVINO", str(prepared or "not prepared (oncofm weights prepare)")),
+    ]
 
 
 def _write_access(folder: Path, problems: list[str]) -> list[tuple[str, str]]:

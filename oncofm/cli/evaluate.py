@@ -32,11 +32,24 @@ def evaluate(
     group: str | None = typer.Option(
         None, "--group", help="Column of LABELS that names the patient: patients are resampled."
     ),
-    threshold: float = typer.Option(
-        0.5, "--threshold", help="Probability from which the second of two classes is called."
+    threshold: float | None = typer.Option(
+        None,
+        "--threshold",
+        help="Probability from which the second of two classes is called; without it 0.5, and the "
+        "thresholds of the cards.",
     ),
     cutoff: list[str] = typer.Option(
-        [], "--cutoff", metavar="HEAD=RISK", help="Risk from which a case is of high risk."
+        [],
+        "--cutoff",
+        metavar="HEAD=RISK",
+        help="Risk from which a case is of high risk; without it the card's, or the median.",
+    ),
+    card: list[str] = typer.Option(
+        [],
+        "--card",
+        metavar="HEAD",
+        help="Name of a head of PREDICTIONS, or path of its folder: its threshold is judged, and "
+        "heads fitted to different numbers of cases give a learning curve (repeatable).",
     ),
     horizon: float | None = typer.Option(
         None, "--horizon", help="Time at which observation ends for curves and hazard ratios."
@@ -67,6 +80,7 @@ def evaluate(
     )
     from oncofm.biomarkers.evaluate import evaluate_classes, evaluate_survival
     from oncofm.biomarkers.evaluation import Sampling, to_json
+    from oncofm.biomarkers.evaluation_cards import load_card
     from oncofm.biomarkers.figures import write_figures
     from oncofm.biomarkers.retest import retest_agreement
     from oncofm.results.files import prepare_output_folder, write_text
@@ -74,6 +88,7 @@ def evaluate(
     if debug:
         show_tracebacks()
     cutoffs = dict(map(_cutoff, cutoff))
+    cards = [load_card(name) for name in card]
     sampling = Sampling(n_resamples=resamples, n_permutations=permutations, seed=seed)
     said, truth = read_columns(predictions), read_columns(labels)
     prepare_output_folder(output)
@@ -84,10 +99,10 @@ def evaluate(
                 f"--cutoff names the head {unknown[0]!r}; {predictions} has "
                 f"{', '.join(map(repr, survival.risks))}."
             )
-        evaluation = evaluate_survival(survival, sampling, cutoffs, horizon)
+        evaluation = evaluate_survival(survival, sampling, cutoffs, horizon, cards)
     else:
         evaluation = evaluate_classes(
-            class_cohort(said, truth, identity, group), sampling, threshold
+            class_cohort(said, truth, identity, group), sampling, threshold, cards
         )
     if retest is not None:
         agreement = retest_agreement(said, read_columns(retest), identity)

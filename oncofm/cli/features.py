@@ -10,11 +10,13 @@ from oncofm.cli.run import (
     BATCH_SIZE,
     DEBUG,
     DEVICE,
+    ENGINE,
     JSON_PROGRESS,
     PRECISION,
     PROFILE,
     SHA256,
     WEIGHTS,
+    Engine,
     Precision,
     Profile,
 )
@@ -29,6 +31,7 @@ def features(
     weights: Path | None = WEIGHTS,
     sha256: str | None = SHA256,
     profile: Profile = PROFILE,
+    engine: Engine = ENGINE,
     device: str = DEVICE,
     precision: Precision = PRECISION,
     batch_size: int | None = BATCH_SIZE,
@@ -45,8 +48,8 @@ def features(
     from oncofm.results.table import TABLE_SUFFIXES, write_table
     from oncofm.seeds.table import read_seed_table
     from oncofm.workflow.case import CaseState
+    from oncofm.workflow.describe import exit_code
     from oncofm.workflow.features import encode_table
-    from oncofm.workflow.job import exit_code
     from oncofm.workflow.settings import Settings
 
     if debug:
@@ -60,6 +63,7 @@ def features(
         weights=weights,
         expected_sha256=sha256,
         profile=profile.value,
+        engine=engine.value,
         device=device,
         precision=precision.value,
         batch_size=batch_size,

@@ -2,9 +2,13 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from oncofm.biomarkers.head import Head
+    from oncofm.biomarkers.training_cases import TrainingCases
 
 app = typer.Typer(help="Fit heads to features, and import published ones.", no_args_is_help=True)
 
@@ -12,8 +16,8 @@ FACTS = typer.Option(
     ...,
     "--facts",
     help="YAML file of what only you know: title, intended_use, licence; also limits, classes, "
-    "data, threshold and direction; model, profile and weights_sha256 where the input does not "
-    "tell them.",
+    "data, threshold and direction (a fitted binary head with a direction gets a threshold); "
+    "model, profile and weights_sha256 where the input does not tell them.",
 )
 OUTPUT = typer.Option(..., "-o", "--output", help="Folder of the head; its name is the head's.")
 
@@ -24,6 +28,14 @@ class HeadTask(StrEnum):
     binary = "binary"
     multiclass = "multiclass"
     survival = "survival"
+
+
+class CalibrationName(StrEnum):
+    """How probabilities can be calibrated."""
+
+    none = "none"
+    platt = "platt"
+    isotonic = "isotonic"
 
 
 @app.command("import")
@@ -58,41 +70,83 @@ def fit(
     group: str | None = typer.Option(
         None, "--group", help="Column of LABELS that names the patient: never split over folds."
     ),
-    cv: int = typer.Option(10, "--cv", min=3, help="Folds."),
+    val: Path | None = typer.Option(
+        None,
+        "--val",
+        help="Table like LABELS of other cases in FEATURES: C is chosen on them, without folds.",
+    ),
+    cv: int | None = typer.Option(
+        None, "--cv", min=3, help="Folds of the nested cross-validation; 10 unless --val is given."
+    ),
     trials: int = typer.Option(100, "--trials", min=1, help="Values of C to try."),
-    seed: int = typer.Option(0, "--seed", min=0, help="Of folds, trials and bootstrap."),
+    calibration: CalibrationName | None = typer.Option(
+        None,
+        "--calibration",
+        help="Of probabilities, on held-out cases; platt (default), except for survival.",
+    ),
+    fraction: float | None = typer.Option(
+        None, "--fraction", help="Fit to this share of the cases only, for a learning curve."
+    ),
+    seed: int = typer.Option(0, "--seed", min=0, help="Of folds, trials, share and bootstrap."),
 ) -> None:
-    """Fit a head by nested cross-validation and write it with its card."""
-    from rich.console import Console
-    from rich.progress import Progress
-
+    """Fit a head by nested cross-validation, or on a validation set; write it with its card."""
     from oncofm.biomarkers.cohort import read_columns
-    from oncofm.biomarkers.fit import fit_head
     from oncofm.biomarkers.save_head import save_head
-    from oncofm.biomarkers.training_cases import join_cases
+    from oncofm.biomarkers.training_cases import join_cases, take_fraction
+    from oncofm.errors import EvaluationError
 
-    told = _read_facts(facts)
-    cases = join_cases(read_columns(features), read_columns(labels), identity, task.value, group)
-    with Progress(console=Console(stderr=True)) as progress:
-        bar = progress.add_task("folds", total=cv + 1)
-        fitted = fit_head(
-            cases.features,
-            cases.labels,
-            {"name": output.name} | cases.facts | told,
-            task=task.value,
-            groups=cases.groups,
-            cv=cv,
-            n_trials=trials,
-            seed=seed,
-            advance=lambda: progress.advance(bar),
-        )
-    save_head(fitted.head, output)
-    for figure in fitted.head.card.cross_validated:
+    if val is not None and cv is not None:
+        raise EvaluationError("--val chooses C instead of --cv; give one of the two.")
+    table = read_columns(features)
+    cases = join_cases(table, read_columns(labels), identity, task.value, group)
+    options: dict[str, Any] = {
+        "task": task.value,
+        "n_trials": trials,
+        "calibration": None if calibration is None else calibration.value,
+        "seed": seed,
+    }
+    n_unlabelled = cases.n_unlabelled
+    if fraction is not None:
+        cases = take_fraction(cases, task.value, fraction, seed)
+        options["settings"] = {"fraction": fraction}
+    told = {"name": output.name} | cases.facts | _read_facts(facts)
+    if val is None:
+        head = _fit_with_folds(cases, told, cv, options)
+    else:
+        from oncofm.biomarkers.fit import fit_head_validated
+
+        validation = join_cases(table, read_columns(val), identity, task.value, group)
+        n_unlabelled -= len(validation.labels)
+        head = fit_head_validated(cases, validation, told, **options)
+    save_head(head, output)
+    for figure in (*head.card.cross_validated, *head.card.validation):
         typer.echo(
             f"{figure.statistic} {figure.value:.3f} [{figure.ci_low:.3f}, {figure.ci_high:.3f}]"
         )
-    if cases.n_unlabelled:
-        typer.echo(f"{cases.n_unlabelled} cases without a label were left out.", err=True)
+    if n_unlabelled:
+        typer.echo(f"{n_unlabelled} cases without a label were left out.", err=True)
+
+
+def _fit_with_folds(
+    cases: "TrainingCases", told: dict[str, Any], cv: int | None, options: dict[str, Any]
+) -> "Head":
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from oncofm.biomarkers.fit import DEFAULT_FOLDS, fit_head
+
+    cv = DEFAULT_FOLDS if cv is None else cv
+    with Progress(console=Console(stderr=True)) as progress:
+        bar = progress.add_task("folds", total=cv + 1)
+        return fit_head(
+            cases.features,
+            cases.labels,
+            told,
+            groups=cases.groups,
+            cv=cv,
+            advance=lambda: progress.advance(bar),
+            **options,
+        ).head
 
 
 def _read_facts(path: Path) -> dict[str, Any]:

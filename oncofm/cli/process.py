@@ -4,13 +4,13 @@ import contextlib
 import logging
 import os
 import sys
-import warnings
 from collections.abc import Callable
 
 import typer
 from typer.exceptions import TyperException
 
 from oncofm.errors import SetupError
+from oncofm.logs import silence_pydicom
 
 log = logging.getLogger(__name__)
 
@@ -29,9 +29,7 @@ def guarded(command: Callable[[], object], name: str) -> int:
     name : str
         Put in front of the sentence.
     """
-    # pydicom's warnings quote the values they are about, which may be a patient's.
-    warnings.filterwarnings("ignore", module="pydicom")
-    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+    silence_pydicom()
     if os.environ.get(DEBUG_VARIABLE):
         show_tracebacks()
     try:

@@ -3,7 +3,9 @@
 import contextlib
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 Report = Callable[[dict[str, Any]], None]
@@ -47,3 +49,53 @@ def _bar() -> Iterator[Report]:
                 progress.advance(task, event["n_lesions"])
 
         yield report
+
+
+_LINE_EVERY_S = 30.0
+
+
+@contextlib.contextmanager
+def show_batch_progress(json_lines: bool, metrics: Path | None) -> Iterator[Report]:
+    """Yield the function that a batch reports its events to.
+
+    Parameters
+    ----------
+    json_lines : bool
+        One JSON object per event on standard output; else one line on standard error, which
+        stays in place on a terminal and comes every half minute elsewhere.
+    metrics : pathlib.Path or None
+        File for Prometheus.
+    """
+    from oncofm.workflow.batch.progress import BatchProgress, MetricsFile
+
+    progress = BatchProgress()
+    file = None if metrics is None else MetricsFile(metrics, progress)
+    with show_progress(True) if json_lines else _line(progress) as show:
+
+        def report(event: dict[str, Any]) -> None:
+            progress.take(event)
+            show(event)
+            if file is not None:
+                file.refresh(at_once=event["event"] != "case")
+
+        yield report
+
+
+@contextlib.contextmanager
+def _line(progress: Any) -> Iterator[Report]:
+    """Show a line for a person, rarely enough for a log."""
+    on_terminal = sys.stderr.isatty()
+    every_s = 0.5 if on_terminal else _LINE_EVERY_S
+    shown_at = time.monotonic()
+
+    def report(event: dict[str, Any]) -> None:
+        nonlocal shown_at
+        if event["event"] != "end" and time.monotonic() - shown_at < every_s:
+            return
+        shown_at = time.monotonic()
+        start, end = ("\r\x1b[2K", "") if on_terminal else ("", "\n")
+        print(f"{start}{progress.line()}", end=end, file=sys.stderr, flush=True)
+
+    yield report
+    if on_terminal:
+        print(file=sys.stderr)

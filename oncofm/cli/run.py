@@ -35,6 +35,14 @@ class Precision(StrEnum):
     bf16 = "bf16"
 
 
+class Engine(StrEnum):
+    """What runs the network."""
+
+    auto = "auto"
+    torch = "torch"
+    openvino = "openvino"
+
+
 class ReportStyle(StrEnum):
     """How a structured report says where a lesion is."""
 
@@ -43,6 +51,13 @@ class ReportStyle(StrEnum):
     segment = "segment"
     point = "point"
     both = "both"
+
+
+class ReportFeatures(StrEnum):
+    """How many features structured reports hold."""
+
+    none = "none"
+    full = "full"
 
 
 class SeedKind(StrEnum):
@@ -82,9 +97,40 @@ WEIGHTS = typer.Option(
 )  # fmt: skip
 SHA256 = typer.Option(None, "--sha256", help="SHA-256 that the weights file must have.")
 PROFILE = typer.Option(Profile.mhub, "--profile", help="Preprocessing profile.")
+ENGINE = typer.Option(
+    Engine.auto,
+    "--engine",
+    help="What runs the network; auto: OpenVINO on a CPU where `oncofm weights prepare` has made a "
+    "model of these weights, else torch.",
+)
 DEVICE = typer.Option("auto", "--device", help="auto, cpu, cuda or cuda:N.")
 PRECISION = typer.Option(Precision.fp32, "--precision", help="Arithmetic of the encoder.")
 BATCH_SIZE = typer.Option(None, "--batch-size", min=1, help="Patches per pass of the network.")
+HEADS = typer.Option(
+    None,
+    "--head",
+    metavar="NAME",
+    help="Biomarker to predict: name of a head, or path of its folder (may be repeated).",
+)
+JITTER = typer.Option(
+    0,
+    "--jitter",
+    min=0,
+    help="With --head: mean and SD of each prediction over that many seeds, shifted by a normal "
+    "distribution of 4 mm SD.",
+)
+SR = typer.Option(
+    ReportStyle.none,
+    "--sr",
+    help="DICOM structured report of every CT series, in OUTPUT/sr: groups that refer to segments, "
+    "or points. auto: segments where every lesion is one of one SEG.",
+)
+SR_FEATURES = typer.Option(
+    ReportFeatures.none, "--sr-features", help="full: one more SR per lesion, with all features."
+)
+KEY_IMAGES = typer.Option(
+    False, "--key-images", help="A DICOM picture of every lesion, in OUTPUT/key_images."
+)
 JSON_PROGRESS = typer.Option(False, "--json-progress", help="Report progress as JSON lines.")
 DEBUG = typer.Option(False, "--debug", help="Show tracebacks of failed lesions.")
 
@@ -105,19 +151,17 @@ def run(
     per: Per = PER,
     min_volume: float = MIN_VOLUME,
     threshold: float = THRESHOLD,
-    heads: list[str] | None = typer.Option(
-        None,
-        "--head",
-        metavar="NAME",
-        help="Biomarker to predict: name of a head, or path of its folder (may be repeated).",
+    heads: list[str] | None = HEADS,
+    jitter: int = JITTER,
+    sr: ReportStyle = SR,
+    sr_features: ReportFeatures = SR_FEATURES,
+    revises: Path | None = typer.Option(
+        None, "--sr-revises", help="SR of an earlier run, or folder of them, that new ones revise."
     ),
-    sr: ReportStyle = typer.Option(
-        ReportStyle.none,
-        "--sr",
-        help="DICOM structured report of every CT series, in OUTPUT/sr: groups that refer to "
-        "segments, or points. auto: segments where every lesion is one of one SEG.",
-    ),
+    key_images: bool = KEY_IMAGES,
+    report: bool = typer.Option(False, "--report", help="A page to read, OUTPUT/report.html."),
     profile: Profile = PROFILE,
+    engine: Engine = ENGINE,
     device: str = DEVICE,
     precision: Precision = PRECISION,
     batch_size: int | None = BATCH_SIZE,
@@ -143,17 +187,23 @@ def run(
         labels=tuple(labels or ()),
         heads=tuple(heads or ()),
         sr=sr.value,
+        sr_features=sr_features.value,
+        revises=revises,
+        key_images=key_images,
+        report=report,
+        jitter=jitter,
         per=per.value,
         min_volume_mm3=min_volume,
         seg_threshold=threshold,
+        engine=engine.value,
         device=device,
         precision=precision.value,
         batch_size=batch_size,
     )
     if workflow is not None:
         return run_named_workflow(workflow, inputs, output, settings, seeds, json_progress)
-    with show_progress(json_progress) as report:
-        result = run_job(inputs, output, settings, seeds=seeds, report=report)
+    with show_progress(json_progress) as progress:
+        result = run_job(inputs, output, settings, seeds=seeds, report=progress)
     print_summary(result, output)
     return result.manifest.summary.exit_code
 

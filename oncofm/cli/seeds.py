@@ -31,7 +31,7 @@ def seeds(
     """
     from oncofm.errors import SettingInvalidError
     from oncofm.results.table import TABLE_SUFFIXES
-    from oncofm.workflow.job import exit_code
+    from oncofm.workflow.describe import exit_code
     from oncofm.workflow.list_seeds import list_seeds
     from oncofm.workflow.settings import Settings
 

@@ -121,6 +121,7 @@ def _centroid_file(folder: Path, scene: Scene, name: str) -> str:
 
 _WRITERS: dict[str, Callable[[Path, Scene, str], str]] = {
     "default": _seg,
+    "biomarkers": _seg,
     "from_rtstruct": _rtstruct,
     "from_json": _json,
     "from_nifti_mask": _nifti_mask,

@@ -68,3 +68,48 @@ class Encoder(Protocol):
             Shape (n, n_features), float32.
         """
         ...
+
+
+class FixedBatches:
+    """An encoder around another: the features of a lesion are the same bytes in any company.
+
+    Rounding depends on how many patches run together, so every batch is filled up with zeros to
+    the other encoder's `batch_size`. For one lesion that costs a whole batch.
+    """
+
+    def __init__(self, encoder: Encoder) -> None:
+        self.weights = encoder.weights
+        self.device = encoder.device
+        self.precision = encoder.precision
+        self.engine = encoder.engine
+        self.n_features = encoder.n_features
+        self.batch_size = encoder.batch_size
+        self._encoder = encoder
+
+    def encode(self, patches: np.ndarray) -> np.ndarray:
+        """Encode patches, in their order: shapes and types as in `Encoder.encode`."""
+        features = np.empty((len(patches), self.n_features), np.float32)
+        for start in range(0, len(patches), self.batch_size):
+            few = patches[start : start + self.batch_size]
+            batch = np.zeros((self.batch_size, *few.shape[1:]), few.dtype)
+            batch[: len(few)] = few
+            features[start : start + len(few)] = self._encoder.encode(batch)[: len(few)]
+        return features
+
+
+def check_patches(patches: np.ndarray, edge: int) -> None:
+    """Refuse what an encoder cannot take, whatever engine runs it.
+
+    Raises
+    ------
+    ValueError
+        If the patches are not (n, 1, edge, edge, edge) and float32, or not finite.
+    """
+    if patches.ndim != 5 or patches.shape[1:] != (1, edge, edge, edge):
+        expected = f"(n, 1, {edge}, {edge}, {edge})"
+        raise ValueError(f"Patches have the shape {patches.shape} instead of {expected}.")
+    if patches.dtype != np.float32:
+        raise ValueError(f"Patches are {patches.dtype} instead of float32.")
+    finite = np.isfinite(patches).all(axis=(1, 2, 3, 4))
+    if not finite.all():
+        raise ValueError(f"Patch {int(np.argmin(finite))} holds infinite or NaN values.")

@@ -17,6 +17,14 @@ def prepare_threads() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(usable_processors()))
 
 
+def threads_to_use() -> int:
+    """Count the threads of an engine that is not torch: the user's number for torch, else all."""
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if first.isascii() and first.isdecimal() and int(first) > 0:
+        return int(first)
+    return usable_processors()
+
+
 def usable_processors(cgroup: Path = _CGROUP) -> int:
     """Count the processors that this process may keep busy.
 

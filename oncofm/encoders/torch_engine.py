@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from oncofm.encoders.card import ModelCard, load_model_card
+from oncofm.encoders.card import ModelCard
 from oncofm.encoders.checkpoint import read_checkpoint
-from oncofm.encoders.encoder import Weights
+from oncofm.encoders.encoder import Weights, check_patches
 from oncofm.encoders.fmcib import (
     N_FEATURES,
     PATCH_SIZE,
@@ -20,7 +20,7 @@ from oncofm.encoders.fmcib import (
 )
 from oncofm.encoders.folded import FoldedNetwork, fold, run
 from oncofm.encoders.weights import check_sha256, find_weights, sha256_of
-from oncofm.errors import DeviceError, SetupError
+from oncofm.errors import DeviceError
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _BATCH_SIZES = {"cpu": 8, "cuda": 32}
@@ -30,7 +30,8 @@ class TorchEncoder:
     """An `oncofm.encoders.encoder.Encoder` that runs on torch.
 
     The same patches in the same batches give the same bytes on one machine. Other batches differ
-    by rounding: below 1e-5 in fp32, where features reach 9.
+    by rounding: below 1e-5 in fp32, where features reach 9. In batches of one size neither the
+    place in the batch nor the company makes a difference: `oncofm.encoders.encoder.FixedBatches`.
     """
 
     engine = "torch"
@@ -69,7 +70,7 @@ class TorchEncoder:
         ValueError
             If the patches have another shape or type, or values that are not finite.
         """
-        _check_patches(patches)
+        check_patches(patches, PATCH_SIZE)
         features = np.empty((len(patches), N_FEATURES), np.float32)
         with torch.inference_mode(), _exact_arithmetic():
             for start in range(0, len(patches), self.batch_size):
@@ -82,53 +83,29 @@ class TorchEncoder:
         return features
 
 
-def load_encoder(
-    model: str = "fmcib",
-    weights: Path | None = None,
+def load_torch_encoder(
+    card: ModelCard,
+    weights: Path | None,
     *,
-    device: str = "auto",
-    precision: str = "fp32",
-    batch_size: int | None = None,
-    expected_sha256: str | None = None,
-    random_seed: int | None = None,
+    device: str,
+    precision: str,
+    batch_size: int | None,
+    expected_sha256: str | None,
+    random_seed: int | None,
 ) -> TorchEncoder:
-    """Load a model's weights and make them ready to run.
-
-    Parameters
-    ----------
-    model : str
-        Name of the folder under ``models/``.
-    weights : pathlib.Path or None
-        The file; None looks where `oncofm.encoders.weights.find_weights` does.
-    device : str
-        ``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:1``.
-    precision : str
-        ``fp32`` or ``bf16``.
-    batch_size : int or None
-        Largest number of patches that run at once; None chooses 8 on a CPU, 32 on a GPU.
-    expected_sha256 : str or None
-        SHA-256 that the file must have.
-    random_seed : int or None
-        Seeded random weights instead of a file. Their features have no meaning.
+    """Load weights and make them ready to run; see `oncofm.encoders.load.load_encoder`.
 
     Raises
     ------
     SetupError
-        One of its kinds: the model is unknown, the weights are missing, invalid or have another
-        checksum, the device or precision is not available.
+        One of its kinds: the weights are missing, invalid or have another checksum, the device is
+        not available.
     """
-    card = load_model_card(model)
     place = _choose_device(device)
-    if precision not in _DTYPES:
-        raise DeviceError(f"Precision {precision} is unknown; choose fp32 or bf16.")
-    if batch_size is not None and batch_size < 1:
-        raise SetupError(f"A batch size of {batch_size} is not possible; choose 1 or more.")
     if random_seed is None:
         network, origin = _from_file(card, weights, expected_sha256, precision, place)
-    elif weights is None and expected_sha256 is None:
-        network, origin = _from_seed(card, random_seed, precision, place)
     else:
-        raise SetupError("Random weights come from no file; give a weights file or a random seed.")
+        network, origin = _from_seed(card, random_seed, precision, place)
     size = batch_size or _BATCH_SIZES[place.type]
     return TorchEncoder(network, origin, place, precision, size)
 
@@ -177,17 +154,6 @@ def _choose_device(name: str) -> torch.device:
             f"devices; choose cpu, or install a CUDA build of torch."
         )
     return torch.device("cuda", index)
-
-
-def _check_patches(patches: np.ndarray) -> None:
-    shape = (1, PATCH_SIZE, PATCH_SIZE, PATCH_SIZE)
-    if patches.ndim != 5 or patches.shape[1:] != shape:
-        raise ValueError(f"Patches have the shape {patches.shape} instead of (n, 1, 50, 50, 50).")
-    if patches.dtype != np.float32:
-        raise ValueError(f"Patches are {patches.dtype} instead of float32.")
-    finite = np.isfinite(patches).all(axis=(1, 2, 3, 4))
-    if not finite.all():
-        raise ValueError(f"Patch {int(np.argmin(finite))} holds infinite or NaN values.")
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ The policy, with the code of each error (the series or volume is rejected) or no
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -77,6 +78,14 @@ class DicomSeries:
         self.frame_of_reference_uid = first.frame_of_reference_uid
         self.frames = stack.frames
         self._decoder = _Decoder()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Go to another process without what was decoded."""
+        return {name: value for name, value in self.__dict__.items() if name != "_decoder"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Arrive in another process."""
+        self.__dict__ |= state | {"_decoder": _Decoder()}
 
     def __repr__(self) -> str:
         return f"DicomSeries({self.volume_id!r}, shape={self.geometry.shape})"

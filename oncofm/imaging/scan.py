@@ -8,7 +8,7 @@ import math
 import os
 import stat
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -209,7 +209,7 @@ def scan_dicom(inputs: str | Path | Sequence[str | Path]) -> DicomScan:
         record = _read_record(source, share, skipped)
         if record is not None:
             instances.append(record)
-    return DicomScan(_group(instances), tuple(skipped))
+    return DicomScan(group_instances(instances), tuple(skipped))
 
 
 # --- finding files ------------------------------------------------------------------------
@@ -370,7 +370,8 @@ def _unreadable(name: str, problem: str) -> SkippedFile:
 # --- grouping -----------------------------------------------------------------------------
 
 
-def _group(instances: Sequence[InstanceRecord]) -> tuple[SeriesRecord, ...]:
+def group_instances(instances: Iterable[InstanceRecord]) -> tuple[SeriesRecord, ...]:
+    """Put instances into their series, in the order of the first of each."""
     by_series: dict[str, dict[str, InstanceRecord]] = {}
     duplicates: dict[str, list[InstanceRecord]] = {}
     for instance in instances:

@@ -2,8 +2,9 @@
 
 import zipfile
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO, Protocol, cast
+from typing import Any, BinaryIO, Protocol, cast
 
 
 class Source(Protocol):
@@ -43,11 +44,16 @@ class FileSource:
 class ZipMemberSource:
     """A member of a zip archive, read in place: nothing is extracted to disk.
 
-    All members share one open archive, which may be read from several threads.
+    All members share one open archive, which may be read from several threads. In another process
+    it is opened anew.
     """
 
     archive: zipfile.ZipFile
     member: zipfile.ZipInfo
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Go to another process by name."""
+        return _open_member, (self.archive.filename, self.member.filename)
 
     @property
     def name(self) -> str:
@@ -57,3 +63,13 @@ class ZipMemberSource:
     def open(self) -> BinaryIO:
         """Open the member; decompression goes only as far as it is read."""
         return cast(BinaryIO, self.archive.open(self.member))
+
+
+@lru_cache(maxsize=8)
+def _open_archive(path: str) -> zipfile.ZipFile:
+    return zipfile.ZipFile(path)
+
+
+def _open_member(path: str, name: str) -> ZipMemberSource:
+    archive = _open_archive(path)
+    return ZipMemberSource(archive, archive.getinfo(name))

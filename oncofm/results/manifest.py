@@ -14,7 +14,16 @@ from oncofm.encoders.encoder import Encoder
 from oncofm.results.files import write_text
 
 RESEARCH_USE = "For research use only. Not for clinical care. Not a medical device."
-_REPORTED_PACKAGES = ("numpy", "torch", "pydicom", "SimpleITK", "pyarrow", "python-gdcm", "mhubio")
+_REPORTED_PACKAGES = (
+    "numpy",
+    "torch",
+    "openvino",
+    "pydicom",
+    "SimpleITK",
+    "pyarrow",
+    "python-gdcm",
+    "mhubio",
+)
 
 
 class _Section(BaseModel):
@@ -94,10 +103,11 @@ class Summary(_Section):
 
 
 class Reports(_Section):
-    """Structured reports that were written, and why others were not."""
+    """Structured reports and key images that were written, and why others were not."""
 
     sop_instance_uids: list[str]
     failures: list[str]
+    key_image_uids: list[str] = []
 
 
 class RunManifest(_Section):
@@ -111,6 +121,7 @@ class RunManifest(_Section):
     configuration_hash: str
     inputs: Inputs
     summary: Summary
+    heads: list[str] = []
     reports: Reports | None
     seconds: dict[str, float]
     peak_memory_mib: float

@@ -5,6 +5,7 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 import oncofm
 from oncofm.imaging.geometry import Geometry
@@ -81,15 +82,40 @@ def draw_overlay(volume: Volume, seed: Seed, path: Path, *, title: str = "") -> 
     OutputNotWritableError
         If the file cannot be written.
     """
+    picture = compose(draw_panels(volume, seed), seed, volume.volume_id, title)
+    with atomic_path(path) as temporary:
+        save_png(picture, temporary, f"oncofm {oncofm.__version__}")
+
+
+def draw_panels(volume: Volume, seed: Seed) -> list[Image.Image]:
+    """Draw the planes of `draw_overlay` without header and legend.
+
+    Parameters
+    ----------
+    volume : Volume
+        Only the voxels that the planes touch are read.
+    seed : Seed
+        The lesion.
+
+    Returns
+    -------
+    list of PIL.Image.Image
+        RGB, PANEL_PX wide and high, in the order of `PLANES`.
+
+    Raises
+    ------
+    SeedOutsideVolumeError
+        If the seed lies beyond the outer edges of the voxels.
+    SliceUndecodableError
+        If a slice that a plane needs cannot be decoded.
+    """
     if not volume.geometry.holds(seed.position_mm):
         raise outside_error(volume, seed.position_mm)
     panels = []
     for plane in PLANES:
         sample = sample_plane(volume, seed.position_mm, plane)
         panels.append(draw_panel(sample.hu, sample.inside, plane, seed.extent_mm))
-    picture = compose(panels, seed, volume.volume_id, title)
-    with atomic_path(path) as temporary:
-        save_png(picture, temporary, f"oncofm {oncofm.__version__}")
+    return panels
 
 
 def sample_plane(

@@ -20,6 +20,8 @@ WINDOW_HU = (-1000.0, 400.0)
 SCALE_BAR_MM = 20.0
 
 PANELS_TOP_PX, MARGIN_PX, FOOTER_PX = 92, 12, 38
+HEADING_PX, MOST_LINES = 52, 24
+"""Of a picture that is to stand alone: height of the band above it, and text below it."""
 
 _PX_PER_MM = PANEL_PX / PANEL_MM
 _CENTRE_PX = PANEL_PX // 2
@@ -28,6 +30,7 @@ _GAP_PX, _ARM_PX = 8, 26
 """Of the cross hair: where its arms begin and end, from the seed."""
 _DASH_PX, _DASH_PERIOD_PX = 8, 14
 _LEGEND_PX, _SWATCH_PX = 1200, 28
+_TEXT_LINE_PX = 30
 _HATCH_PX, _HATCH_PERIOD_PX = 3, 12
 _DEFLATE_LEVEL = 2
 """Noise does not get much smaller with more effort, only slower."""
@@ -248,6 +251,41 @@ def compose(panels: Sequence[Image.Image], seed: Seed, volume_id: str, title: st
     legend = _legend(seed.extent_mm is not None)
     picture.paste(legend, (MARGIN_PX, PANELS_TOP_PX + PANEL_PX))
     return picture
+
+
+def add_bands(picture: Image.Image, heading: str, lines: Sequence[str]) -> Image.Image:
+    """Put a heading above a picture and lines of text below it.
+
+    Parameters
+    ----------
+    picture : PIL.Image.Image
+        As `compose` makes it.
+    heading : str
+        Stands in large letters in the middle of a band of `HEADING_PX`.
+    lines : sequence of str
+        Each is cut off where it has no room; characters that the built-in font lacks become
+        question marks. Of more than `MOST_LINES` the rest is counted.
+
+    Returns
+    -------
+    PIL.Image.Image
+        RGB, as wide as the picture.
+    """
+    shown = list(lines[:MOST_LINES])
+    if len(lines) > MOST_LINES:
+        shown.append(f"… and {len(lines) - MOST_LINES} more")
+    below = HEADING_PX + picture.height
+    height = below + len(shown) * _TEXT_LINE_PX + (MARGIN_PX if shown else 0)
+    whole = Image.new("RGB", (picture.width, height), _BACKGROUND)
+    whole.paste(picture, (0, HEADING_PX))
+    draw = ImageDraw.Draw(whole)
+    room = picture.width - 2 * MARGIN_PX
+    middle = picture.width // 2, HEADING_PX // 2
+    draw.text(middle, _fit(heading, 30, room), _LESION, _font(30), "mm")
+    for number, line in enumerate(shown):
+        y = below + number * _TEXT_LINE_PX + _TEXT_LINE_PX // 2
+        draw.text((MARGIN_PX, y), _fit(line, 22, room), _TEXT, _font(22), "lm")
+    return whole
 
 
 def _draw_header(

@@ -2,7 +2,7 @@
 
 import dataclasses
 import datetime
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import highdicom as hd
 import pydicom
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from oncofm.errors import MissingGeometryError
 from oncofm.results.files import atomic_path
@@ -22,7 +23,7 @@ from oncofm.results.sr_codes import (
     one_line,
     printable,
 )
-from oncofm.results.sr_groups import Style, make_groups
+from oncofm.results.sr_groups import Style, collect_numbers, make_groups
 from oncofm.results.sr_header import (
     evidence,
     instance_uids,
@@ -30,11 +31,19 @@ from oncofm.results.sr_header import (
     study_datetime,
     uid_text,
 )
+from oncofm.results.sr_numbers import Column, add_numbers, keep_encoded
+from oncofm.results.sr_series import (
+    NAME_BYTES,
+    POINTS,
+    SEGMENTS,
+    EarlierReport,
+    ReportSeries,
+    find_predecessor,
+)
 from oncofm.results.sr_values import ReportedLesion, ReportProvenance
 
-_SERIES_NUMBERS: dict[Style, int] = {"segment": 9001, "point": 9002}
-_SERIES_DESCRIPTION = "Imaging biomarkers, research use only"
-_LO_BYTES = 64
+_SERIES: dict[Style, ReportSeries] = {"segment": SEGMENTS, "point": POINTS}
+_REVISED_AFTER = datetime.timedelta(seconds=1)
 
 
 def write_sr(
@@ -44,14 +53,16 @@ def write_sr(
     provenance: ReportProvenance,
     *,
     style: Style,
-    predecessor: Dataset | None = None,
-    written_at: datetime.datetime | None = None,
+    earlier: Sequence[EarlierReport] = (),
 ) -> str:
     """Write the report of one CT series, with one Measurement Group for each lesion.
 
     Same arguments, same bytes and UIDs. The Series Instance UID follows from the source series,
     model and configuration; the SOP Instance UID from all that the report says, so that a report
     that is sent twice is one instance, and another result is another instance.
+
+    Content Date and Time are those of the study. A revision is one second later than what it
+    revises: a clock would make another instance of the same result.
 
     Parameters
     ----------
@@ -67,10 +78,9 @@ def write_sr(
     style : {"segment", "point"}
         Volumetric groups (TID 1411) that refer to segments, or planar ones (TID 1410) with the
         seed as a point in the Frame of Reference of the series.
-    predecessor : pydicom.dataset.Dataset or None
-        Header of the report that this one revises.
-    written_at : datetime.datetime or None
-        Content Date and Time; the time of the study if None.
+    earlier : sequence of EarlierReport
+        Reports that exist. The newest of this series, style and model is named as the
+        predecessor; if it says the same, it is written once more.
 
     Returns
     -------
@@ -80,7 +90,7 @@ def write_sr(
     Raises
     ------
     UnreadableFileError
-        If an image, SEG or predecessor has no valid UIDs.
+        If an image or SEG has no valid UIDs.
     MissingGeometryError
         If the series has no valid Frame of Reference UID, which points need.
     OutputNotWritableError
@@ -89,22 +99,72 @@ def write_sr(
         If there is no image or no lesion, the images are of several series, two lesions share
         their id, or one has no segment for groups of segments.
     """
+    series = _SERIES[style]
+    previous = find_predecessor(
+        earlier, series, source_series_uid=source_uid(ct_images), model=provenance.model
+    )
+    report = make_report(
+        ct_images, lesions, provenance, style=style, series=series, previous=previous
+    )
+    return save_report(path, report, ExplicitVRLittleEndian)
+
+
+def make_report(
+    ct_images: Sequence[Dataset],
+    lesions: Sequence[ReportedLesion],
+    provenance: ReportProvenance,
+    *,
+    style: Style,
+    series: ReportSeries,
+    number: int = 1,
+    more: Mapping[Column, float] | None = None,
+    previous: EarlierReport | None = None,
+) -> hd.sr.Comprehensive3DSR:
+    """Make what `write_sr` writes.
+
+    Parameters
+    ----------
+    ct_images, lesions, provenance, style
+        As for `write_sr`.
+    series : ReportSeries
+        What the report is one of.
+    number : int
+        Instance Number.
+    more : mapping of Column to float or None
+        Numbers to add to each group; the UIDs know them by the digest of the lesion's features.
+    previous : EarlierReport or None
+        The report that this one revises, unless it says the same.
+
+    Returns
+    -------
+    highdicom.sr.Comprehensive3DSR
+        The document.
+    """
     ct_images = sorted(ct_images, key=lambda image: uid_text(image, "SOPInstanceUID"))
     images = _source_images(ct_images)
     _check_lesions(lesions)
     series_uid = str(images[0].SeriesInstanceUID)
     frame_uid = _frame_of_reference(ct_images[0], series_uid) if style == "point" else ""
-    predecessors = [] if predecessor is None else [instance_uids(predecessor, "The predecessor")]
-    written_at = written_at or study_datetime(ct_images[0])
-    made_from = (series_uid, dataclasses.asdict(provenance), style)
-    instance_uid = derived_uid(
-        "instance",
-        *made_from,
-        [image.SOPInstanceUID for image in images],
-        [dataclasses.asdict(lesion) for lesion in lesions],
-        [item.SOPInstanceUID for item in predecessors],
-        written_at.isoformat(),
-    )
+    made_from = (series_uid, dataclasses.asdict(provenance), style, series.number)
+
+    def instance_uid(predecessors: Sequence[Dataset], written_at: datetime.datetime) -> str:
+        return derived_uid(
+            "instance",
+            *made_from,
+            [image.SOPInstanceUID for image in images],
+            [dataclasses.asdict(lesion) for lesion in lesions],
+            [item.SOPInstanceUID for item in predecessors],
+            written_at.isoformat(),
+        )
+
+    predecessors, written_at = [], study_datetime(ct_images[0])
+    if previous is not None:
+        uid = instance_uid(previous.predecessors, previous.written_at)
+        if uid == previous.instance.SOPInstanceUID:
+            predecessors, written_at = list(previous.predecessors), previous.written_at
+        else:
+            predecessors = [previous.instance]
+            written_at = max(written_at, previous.written_at + _REVISED_AFTER)
     groups = make_groups(
         lesions, provenance, style=style, series_uid=series_uid, frame_of_reference_uid=frame_uid
     )
@@ -112,27 +172,43 @@ def write_sr(
         _content(groups, provenance),
         evidence=[*images, *_segmentations(lesions, images[0].StudyInstanceUID)],
         series_instance_uid=derived_uid("series", *made_from),
-        series_number=_SERIES_NUMBERS[style],
-        series_description=_SERIES_DESCRIPTION,
-        sop_instance_uid=instance_uid,
-        instance_number=1,
-        manufacturer=one_line(provenance.software, _LO_BYTES),
-        manufacturer_model_name=one_line(provenance.model, _LO_BYTES),
-        software_versions=one_line(provenance.version, _LO_BYTES),
+        series_number=series.number,
+        series_description=series.description,
+        sop_instance_uid=instance_uid(predecessors, written_at),
+        instance_number=number,
+        manufacturer=one_line(provenance.software, NAME_BYTES),
+        manufacturer_model_name=one_line(provenance.model, NAME_BYTES),
+        software_versions=one_line(provenance.version, NAME_BYTES),
         is_complete=True,
         previous_versions=predecessors or None,
         specific_character_set="ISO_IR 192",
     )
+    for group, numbers in zip(
+        dataset.ContentSequence[-1].ContentSequence, collect_numbers(lesions), strict=True
+    ):
+        add_numbers(group, {**numbers, **(more or {})})
+    keep_encoded(dataset)
     for element in patient_and_study(ct_images[0]):
         dataset.add(element)
     dataset.CodingSchemeIdentificationSequence = [_private_scheme()]
     dataset.ContributingEquipmentSequence = [_equipment(provenance, written_at)]
     _set_time(dataset, written_at)
+    return dataset
+
+
+def save_report(path: Path, report: Dataset, transfer_syntax: UID) -> str:
+    """Write a report to a file, atomically, and return its SOP Instance UID."""
+    report.file_meta.TransferSyntaxUID = transfer_syntax
     with atomic_path(path) as temporary:
         pydicom.dcmwrite(
-            temporary, dataset, implicit_vr=False, little_endian=True, enforce_file_format=True
+            temporary, report, implicit_vr=False, little_endian=True, enforce_file_format=True
         )
-    return instance_uid
+    return report.SOPInstanceUID
+
+
+def source_uid(ct_images: Sequence[Dataset]) -> str:
+    """Series Instance UID of the source series; empty if there is none."""
+    return uid_text(ct_images[0], "SeriesInstanceUID") if ct_images else ""
 
 
 def _source_images(ct_images: Sequence[Dataset]) -> list[Dataset]:
@@ -143,7 +219,7 @@ def _source_images(ct_images: Sequence[Dataset]) -> list[Dataset]:
     """
     if not ct_images:
         raise ValueError("a report needs the images that it is about")
-    name = f"An image of series {uid_text(ct_images[0], 'SeriesInstanceUID') or '(no UID)'}"
+    name = f"An image of series {source_uid(ct_images) or '(no UID)'}"
     images = [instance_uids(image, name) for image in ct_images]
     if len({image.SeriesInstanceUID for image in images}) > 1:
         raise ValueError("a report is about the images of one series")
@@ -243,9 +319,9 @@ def _equipment(
     provenance: ReportProvenance, written_at: datetime.datetime
 ) -> hd.ContributingEquipment:
     return hd.ContributingEquipment(
-        manufacturer=one_line(provenance.software, _LO_BYTES),
-        manufacturer_model_name=one_line(provenance.model, _LO_BYTES),
-        software_versions=one_line(provenance.version, _LO_BYTES),
+        manufacturer=one_line(provenance.software, NAME_BYTES),
+        manufacturer_model_name=one_line(provenance.model, NAME_BYTES),
+        software_versions=one_line(provenance.version, NAME_BYTES),
         purpose_of_reference=codes.DCM.ProcessingEquipment,
         contribution_description=RESEARCH_ONLY.meaning,
         contribution_datetime=written_at,

@@ -25,12 +25,15 @@ ABSENT = Code("272519000", "SCT", "Absent")
 NO_UNITS = Code("1", "UCUM", "no units")
 MM = Code("mm", "UCUM", "millimeter")
 MM3 = Code("mm3", "UCUM", "cubic millimeter")
+PERCENT = Code("%", "UCUM", "percent")
+
 
 _SHORT_BYTES, _LONG_BYTES = 16, 64
 """What Code Value (SH) and Code Meaning (LO) may hold; in bytes, because many programs count
 those instead of characters."""
 _DIGEST_CHARACTERS = 8
 _UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
+_UCUM = re.compile(r"[!-\[\]-~]{1,16}")
 
 
 def private_code(value: str, meaning: str) -> Code:
@@ -51,6 +54,15 @@ def private_code(value: str, meaning: str) -> Code:
     """
     value = _code_value(value)
     return Code(value, PRIVATE_SCHEME, one_line(meaning, _LONG_BYTES) or value)
+
+
+def ucum(unit: str) -> Code:
+    """Make a unit; one that a Code Value cannot hold becomes an annotation, with its own text."""
+    if unit == NO_UNITS.value:
+        return NO_UNITS
+    if _UCUM.fullmatch(unit):
+        return Code(unit, "UCUM", unit)
+    return Code("{arbitrary_unit}", "UCUM", one_line(unit, _LONG_BYTES) or "arbitrary unit")
 
 
 def one_line(text: str, n_bytes: int) -> str:
@@ -95,5 +107,14 @@ def _code_value(name: str) -> str:
 PREDICTION_TARGET = private_code("target", "Target of the prediction")
 LONGEST_BOX_EDGE = private_code("longest-edge", "Longest edge of the bounding box")
 PADDED_FRACTION = private_code("padded-fraction", "Fraction of the patch outside the volume")
+DECISION_THRESHOLD = private_code("threshold", "Decision threshold")
+SHIFTED_MEAN = private_code("shifted-mean", "Mean with shifted seeds")
+SHIFTED_SD = private_code("shifted-sd", "Standard deviation with shifted seeds")
+N_SHIFTS = private_code("n-shifts", "Number of shifted seeds")
+TRAINING_PERCENTILE = private_code(
+    "train-percentile", "Percentile of the distance to the training data"
+)
+HIGH_RISK = private_code("high-risk", "High risk group")
+LOW_RISK = private_code("low-risk", "Low risk group")
 INTENDED_USE = private_code("intended-use", "Intended use")
 RESEARCH_ONLY = private_code("research-only", "Research use only, not for diagnosis or treatment")

@@ -1,62 +1,33 @@
 """Measurement Groups (PS3.16 TID 1410 and 1411): one for each lesion, all of one shape.
 
 Viewers make a table of the groups and take its columns from the first. So the groups have the
-same items in the same order. A number that is not known of every lesion comes after those that
-are, in the groups that have it: a NUM item without a value would stop many readers.
+same items in the same order. What is not known of every lesion comes after what is, in the groups
+that have it: a NUM item without a value would stop many readers.
 """
 
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import replace
+from typing import Literal, TypeVar
 
 import highdicom as hd
 import numpy as np
-from highdicom.sr import ImageRegion3D, Measurement, QualitativeEvaluation
+from highdicom.sr import ImageRegion3D, QualitativeEvaluation
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
 from oncofm.results import sr_codes
-from oncofm.results.sr_codes import derived_uid, is_uid, one_line, printable, private_code
-from oncofm.results.sr_values import (
-    ReportedLesion,
-    ReportedNumber,
-    ReportedPrediction,
-    ReportProvenance,
-)
+from oncofm.results.sr_codes import derived_uid, is_uid, printable, private_code
+from oncofm.results.sr_numbers import Column
+from oncofm.results.sr_values import ReportedLesion, ReportProvenance, Target
 
 Style = Literal["segment", "point"]
+Key = TypeVar("Key")
 Group = (
     hd.sr.PlanarROIMeasurementsAndQualitativeEvaluations
     | hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations
 )
-
-_SIGNIFICANT_DIGITS = 9
-"""As many as a float32 has, and few enough for a Decimal String."""
-_TITLE_BYTES = 40
-"""What the title of a head may take of a Code Meaning."""
-
-
-@dataclass(frozen=True)
-class Column:
-    """A kind of number in the groups.
-
-    Attributes
-    ----------
-    name, unit : pydicom.sr.coding.Code
-        Concept and UCUM unit.
-    modifier : tuple of pydicom.sr.coding.Code or None
-        Name and value of what tells it from others of the same concept.
-    full_text : str
-        Names that codes may have cut; empty if there are none.
-    """
-
-    name: Code
-    unit: Code
-    modifier: tuple[Code, Code] | None = None
-    full_text: str = field(default="", compare=False)
-
 
 _VOLUME = Column(sr_codes.VOLUME, sr_codes.MM3)
 _LONGEST_EDGE = Column(
@@ -73,7 +44,7 @@ def make_groups(
     series_uid: str,
     frame_of_reference_uid: str,
 ) -> list[Group]:
-    """Make the Measurement Groups of a report.
+    """Make the Measurement Groups of a report, but for their numbers.
 
     Parameters
     ----------
@@ -96,22 +67,25 @@ def make_groups(
     ValueError
         If a lesion has no segment, for groups of segments.
     """
-    numbers = [_numbers(lesion) for lesion in lesions]
-    columns = _find_columns(numbers)
     notices = sorted({notice for lesion in lesions for notice in lesion.notices})
-    full_texts = [column.full_text for column in columns if column.full_text]
-    full_texts += [f"notice {private_code(notice, notice).value}: {notice}" for notice in notices]
-    identifiers = _tracking_identifiers(lesions)
-    uids = _tracking_uids(lesions, series_uid)
+    full_texts = _full_texts(lesions, notices)
+    lesions = identify_lesions(lesions, series_uid)
+    answers = [_answers(lesion, notices) for lesion in lesions]
+    questions = _find_columns(answers)
     groups: list[Group] = []
-    for lesion, values, identifier, uid in zip(lesions, numbers, identifiers, uids, strict=True):
+    for lesion, codes_of in zip(lesions, answers, strict=True):
         shared = {
-            "tracking_identifier": hd.sr.TrackingIdentifier(uid=uid, identifier=identifier),
+            "tracking_identifier": hd.sr.TrackingIdentifier(
+                uid=lesion.tracking_uid, identifier=lesion.label
+            ),
             "finding_type": lesion.finding,
             "finding_sites": [hd.sr.FindingSite(lesion.finding_site)],
             "algorithm_id": _algorithm(lesion, provenance, full_texts),
-            "measurements": [_measurement(key, values[key]) for key in columns if key in values],
-            "qualitative_evaluations": _evaluations(lesion, notices),
+            "qualitative_evaluations": [
+                QualitativeEvaluation(question, codes_of[question])
+                for question in questions
+                if question in codes_of
+            ],
         }
         if style == "segment":
             segment = _referenced_segment(lesion, series_uid)
@@ -134,7 +108,23 @@ def make_groups(
     return groups
 
 
+def collect_numbers(lesions: Sequence[ReportedLesion]) -> list[dict[Column, float]]:
+    """Collect the numbers of the groups, in their order."""
+    numbers = [_numbers(lesion) for lesion in lesions]
+    columns = _find_columns(numbers)
+    return [{key: values[key] for key in columns if key in values} for values in numbers]
+
+
 # --- who the lesion is ---------------------------------------------------------------------
+
+
+def identify_lesions(lesions: Sequence[ReportedLesion], series_uid: str) -> list[ReportedLesion]:
+    """Give lesions of a series labels and Tracking Unique Identifiers of their own."""
+    labels, uids = _tracking_identifiers(lesions), _tracking_uids(lesions, series_uid)
+    return [
+        replace(lesion, label=label, tracking_uid=uid)
+        for lesion, label, uid in zip(lesions, labels, uids, strict=True)
+    ]
 
 
 def _tracking_identifiers(lesions: Sequence[ReportedLesion]) -> list[str]:
@@ -167,11 +157,14 @@ def _referenced_segment(lesion: ReportedLesion, series_uid: str) -> hd.sr.Refere
     segment = lesion.segment
     if segment is None:
         raise ValueError(f"a report of segments needs the segment of {lesion.lesion_id}")
+    source_series = hd.sr.SourceSeriesForSegmentation(series_uid)
+    # highdicom writes it in another case than the standard.
+    source_series.ConceptNameCodeSequence[0].CodeMeaning = "Source series for segmentation"
     return hd.sr.ReferencedSegment(
         sop_class_uid=segment.sop_class_uid,
         sop_instance_uid=segment.sop_instance_uid,
         segment_number=int(segment.segment_number),
-        source_series=hd.sr.SourceSeriesForSegmentation(series_uid),
+        source_series=source_series,
     )
 
 
@@ -201,6 +194,18 @@ def _algorithm(
     )
 
 
+def _full_texts(lesions: Sequence[ReportedLesion], notices: Iterable[str]) -> list[str]:
+    """Spell out the names that codes may have cut."""
+    targets: dict[Target, None] = {}
+    for lesion in lesions:
+        targets |= dict.fromkeys(number.target for number in lesion.numbers)
+        targets |= dict.fromkeys(group.target for group in lesion.risk_groups)
+    return [
+        *(f"target {target.code.value}: {target.full_text}" for target in targets),
+        *(f"notice {private_code(notice, notice).value}: {notice}" for notice in notices),
+    ]
+
+
 # --- what was found ------------------------------------------------------------------------
 
 
@@ -211,9 +216,10 @@ def _numbers(lesion: ReportedLesion) -> dict[Column, float]:
         _VOLUME: lesion.volume_mm3,
         _LONGEST_EDGE: longest_mm,
         _PADDED_FRACTION: lesion.padded_fraction,
-        **{_probability(prediction): prediction.probability for prediction in lesion.predictions},
-        **{_private_number(number): number.value for number in lesion.numbers},
     }
+    for number in lesion.numbers:
+        modifier = sr_codes.PREDICTION_TARGET, number.target.code
+        numbers[Column(number.name, number.unit, modifier)] = number.value
     return {
         column: value
         for column, value in numbers.items()
@@ -221,56 +227,26 @@ def _numbers(lesion: ReportedLesion) -> dict[Column, float]:
     }
 
 
-def _probability(prediction: ReportedPrediction) -> Column:
-    # Classes of different heads differ, whatever they are called. The class comes last in the
-    # meaning, so the title gives way.
-    target = private_code(
-        f"{prediction.head}.{prediction.class_name}",
-        f"{one_line(prediction.title, _TITLE_BYTES)}: {prediction.class_name}",
-    )
-    return Column(
-        sr_codes.PROBABILITY,
-        sr_codes.NO_UNITS,
-        (sr_codes.PREDICTION_TARGET, target),
-        f"target {target.value}: head={prediction.head}, title={prediction.title}, "
-        f"class={prediction.class_name}",
-    )
-
-
-def _private_number(number: ReportedNumber) -> Column:
-    name = private_code(number.name, number.meaning)
-    full_text = f"number {name.value}: {number.name}, {number.meaning}"
-    return Column(name, number.unit, full_text=full_text)
-
-
-def _find_columns(numbers: Sequence[Mapping[Column, float]]) -> list[Column]:
-    """Order the kinds of numbers: those that all lesions have, then the others."""
-    n_lesions = Counter(column for values in numbers for column in values)
-    return sorted(n_lesions, key=lambda column: n_lesions[column] < len(numbers))
-
-
-def _measurement(column: Column, value: float) -> Measurement:
-    rounded = float(f"{value:.{_SIGNIFICANT_DIGITS}g}")
-    measurement = Measurement(column.name, rounded, column.unit)
-    if column.modifier is not None:
-        name, modifier = column.modifier
-        item = hd.sr.CodeContentItem(
-            name=name,
-            value=modifier,
-            relationship_type=hd.sr.RelationshipTypeValues.HAS_CONCEPT_MOD,
-        )
-        measurement[0].ContentSequence = hd.sr.ContentSequence([item])
-    return measurement
-
-
-def _evaluations(lesion: ReportedLesion, notices: Iterable[str]) -> list[QualitativeEvaluation]:
-    return [
-        QualitativeEvaluation(sr_codes.INTENDED_USE, sr_codes.RESEARCH_ONLY),
-        *(
-            QualitativeEvaluation(
-                private_code(notice, notice),
-                sr_codes.PRESENT if notice in lesion.notices else sr_codes.ABSENT,
+def _answers(lesion: ReportedLesion, notices: Iterable[str]) -> dict[Code, Code]:
+    """Collect the coded answers about a lesion in the order of the report."""
+    return {
+        sr_codes.INTENDED_USE: sr_codes.RESEARCH_ONLY,
+        **{
+            group.target.qualified("risk-group", "risk group"): (
+                sr_codes.HIGH_RISK if group.is_high else sr_codes.LOW_RISK
+            )
+            for group in lesion.risk_groups
+        },
+        **{
+            private_code(notice, notice): (
+                sr_codes.PRESENT if notice in lesion.notices else sr_codes.ABSENT
             )
             for notice in notices
-        ),
-    ]
+        },
+    }
+
+
+def _find_columns(rows: Sequence[Mapping[Key, object]]) -> list[Key]:
+    """Order what is known of lesions: first what is known of all, then the rest."""
+    n_lesions = Counter(key for row in rows for key in row)
+    return sorted(n_lesions, key=lambda key: n_lesions[key] < len(rows))

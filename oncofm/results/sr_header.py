@@ -73,7 +73,10 @@ def patient_and_study(image: Dataset) -> list[DataElement]:
 
 
 def study_datetime(image: Dataset) -> datetime.datetime:
-    """Date and time of the study, else of the series; 1900-01-01 if the source has neither."""
+    """Date and time of the study, else of the series; 1900-01-01 if the source has neither.
+
+    To the second, as reports have it.
+    """
     for date_keyword, time_keyword in zip(_DATES, _TIMES, strict=True):
         try:
             date = DA(_text(image, date_keyword))
@@ -86,9 +89,7 @@ def study_datetime(image: Dataset) -> datetime.datetime:
         except (ValueError, TypeError):
             time = datetime.time()
         day = datetime.date(date.year, date.month, date.day)
-        return datetime.datetime.combine(
-            day, datetime.time(time.hour, time.minute, time.second, time.microsecond)
-        )
+        return datetime.datetime.combine(day, datetime.time(time.hour, time.minute, time.second))
     return _NO_DATE
 
 

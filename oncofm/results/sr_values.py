@@ -4,7 +4,10 @@ from dataclasses import dataclass
 
 from pydicom.sr.coding import Code
 
-from oncofm.results.sr_codes import ENTIRE_BODY, LESION, NO_UNITS
+from oncofm.results.sr_codes import ENTIRE_BODY, LESION, NO_UNITS, one_line, private_code
+
+_TITLE_BYTES = 40
+"""What the title of a head may take of a Code Meaning."""
 
 
 @dataclass(frozen=True)
@@ -29,43 +32,76 @@ class SegmentReference:
 
 
 @dataclass(frozen=True)
-class ReportedPrediction:
-    """The probability of one class.
+class Target:
+    """What a number or answer is about: a head, or one of its outputs.
 
     Attributes
     ----------
     head, title : str
         Name of the head, and what it predicts.
-    class_name : str
-        Whose probability this is.
-    probability : float
-        0 to 1.
+    output : str
+        The class, or the quantity of a head that gives one value; empty for the head as a whole.
     """
 
     head: str
     title: str
-    class_name: str
-    probability: float
+    output: str = ""
+
+    @property
+    def code(self) -> Code:
+        """Code of the private scheme; other heads and outputs have others."""
+        if not self.output:
+            return private_code(self.head, self.title)
+        # The output comes last in the meaning, so the title gives way.
+        return self.qualified(self.output, self.output)
+
+    def qualified(self, name: str, text: str) -> Code:
+        """Code of something about the head, as the code of an output is."""
+        return private_code(f"{self.head}.{name}", f"{one_line(self.title, _TITLE_BYTES)}: {text}")
+
+    @property
+    def full_text(self) -> str:
+        """All names, which codes may have cut."""
+        parts = {"head": self.head, "title": self.title, "output": self.output}
+        return ", ".join(f"{name}={text}" for name, text in parts.items() if text)
 
 
 @dataclass(frozen=True)
 class ReportedNumber:
-    """A number without a standard code: a risk score, a stability, a percentile.
+    """A number that a head gave, or that belongs to it.
 
     Attributes
     ----------
-    name, meaning : str
-        Code and text in the private scheme.
+    name : pydicom.sr.coding.Code
+        Its concept: a probability, a threshold ...
+    target : Target
+        What it is about.
     value : float
-        Finite.
+        One that is not finite is left out.
     unit : pydicom.sr.coding.Code
         From UCUM.
     """
 
-    name: str
-    meaning: str
+    name: Code
+    target: Target
     value: float
     unit: Code = NO_UNITS
+
+
+@dataclass(frozen=True)
+class ReportedRiskGroup:
+    """On which side of a head's threshold a lesion is.
+
+    Attributes
+    ----------
+    target : Target
+        The head as a whole.
+    is_high : bool
+        Whether that is the worse side.
+    """
+
+    target: Target
+    is_high: bool
 
 
 @dataclass(frozen=True)
@@ -89,8 +125,6 @@ class ReportedLesion:
         Where a mask was given.
     segment : SegmentReference or None
         Where it was taken from a SEG.
-    predictions : tuple of ReportedPrediction
-        Each head and class at most once.
     padded_fraction : float or None
         Share of the patch that lay outside the volume, 0 to 1.
     notices : tuple of str
@@ -98,7 +132,9 @@ class ReportedLesion:
     features_sha256 : str
         Of its feature vector; may be empty.
     numbers : tuple of ReportedNumber
-        Each name at most once.
+        Each name and target at most once.
+    risk_groups : tuple of ReportedRiskGroup
+        Each head at most once.
     finding, finding_site : pydicom.sr.coding.Code
         What it is, and where in the body; the general codes say that this is not known.
     """
@@ -110,11 +146,11 @@ class ReportedLesion:
     extent_mm: tuple[float, float, float] | None = None
     volume_mm3: float | None = None
     segment: SegmentReference | None = None
-    predictions: tuple[ReportedPrediction, ...] = ()
     padded_fraction: float | None = None
     notices: tuple[str, ...] = ()
     features_sha256: str = ""
     numbers: tuple[ReportedNumber, ...] = ()
+    risk_groups: tuple[ReportedRiskGroup, ...] = ()
     finding: Code = LESION
     finding_site: Code = ENTIRE_BODY
 

@@ -77,26 +77,58 @@ def write_table(table: ResultTable, target: Path) -> None:
     OutputNotWritableError
         If the file cannot be written.
     """
-    writer = _WRITERS[target.suffix.lower()]
-    with atomic_path(target) as temporary:
-        writer(table.to_arrow(), temporary)
+    with atomic_path(target) as temporary, TableWriter(temporary, target.suffix) as writer:
+        writer.write(table)
 
 
-def _write_parquet(table: pa.Table, path: Path) -> None:
+class TableWriter:
+    """Write a table in pieces; all of them have the columns of the first.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        File to write.
+    suffix : str
+        ``.parquet`` or ``.csv``, as for `write_table`; a temporary name may have another one.
+    """
+
+    def __init__(self, path: Path, suffix: str) -> None:
+        self._path = path
+        self._open = _WRITERS[suffix.lower()]
+        self._writer: Any = None
+
+    def __enter__(self) -> "TableWriter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def write(self, table: ResultTable) -> None:
+        """Write some rows."""
+        rows = table.to_arrow()
+        if self._writer is None:
+            self._writer = self._open(rows.schema, self._path)
+        self._writer.write_table(rows)
+
+
+def _parquet_writer(schema: pa.Schema, path: Path) -> Any:
     import pyarrow.parquet as pq
 
-    text: Any = [field.name for field in table.schema if pa.types.is_string(field.type)]
+    text: Any = [field.name for field in schema if pa.types.is_string(field.type)]
     # Statistics of 4096 feature columns would be larger than the features of a small run.
-    pq.write_table(table, path, compression="zstd", use_dictionary=text, write_statistics=False)
+    options = {"compression": "zstd", "use_dictionary": text, "write_statistics": False}
+    return pq.ParquetWriter(path, schema, **options)
 
 
-def _write_csv(table: pa.Table, path: Path) -> None:
+def _csv_writer(schema: pa.Schema, path: Path) -> Any:
     import pyarrow.csv as pc
 
-    pc.write_csv(table, path, pc.WriteOptions(quoting_style="needed", quoting_header="needed"))
+    options = pc.WriteOptions(quoting_style="needed", quoting_header="needed")
+    return pc.CSVWriter(path, schema, write_options=options)
 
 
-_WRITERS = {".parquet": _write_parquet, ".csv": _write_csv}
+_WRITERS = {".parquet": _parquet_writer, ".csv": _csv_writer}
 TABLE_SUFFIXES = tuple(_WRITERS)
 
 

@@ -85,6 +85,37 @@ def read_seed_table(path: Path) -> SeedTable:
     SeedTableError
         If the file cannot be parsed, lacks a coordinate column or has no rows.
     """
+    return _seed_table(path, _read_raw(path))
+
+
+def read_table_columns(path: Path) -> dict[str, list[Value]]:
+    """Read a table of any kind, in the formats of seed tables.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        As for `read_seed_table`, with any columns.
+
+    Returns
+    -------
+    dict of str to list
+        As `SeedTable.columns`.
+
+    Raises
+    ------
+    InputNotFoundError
+        If the file does not exist.
+    SeedTableError
+        If the file, or a row of it, cannot be parsed.
+    """
+    raw = _read_raw(path)
+    if raw.faults:
+        row, fault = next(iter(raw.faults.items()))
+        raise SeedTableError(f"Row {row + 1} of the table {path} cannot be used: {fault}.")
+    return raw.columns
+
+
+def _read_raw(path: Path) -> "_Raw":
     if not path.is_file():
         raise InputNotFoundError(f"The seed table {path} does not exist.")
     suffix = path.suffix.lower()
@@ -93,12 +124,11 @@ def read_seed_table(path: Path) -> SeedTable:
             f"The seed table {path} is none of {', '.join(_READERS)}; rename or convert it."
         )
     try:
-        table = _READERS[suffix](path)
+        return _READERS[suffix](path)
     except UnicodeDecodeError as error:
         raise SeedTableError(
             f"The seed table {path} is not UTF-8 (byte {error.start}); save it as UTF-8."
         ) from error
-    return _seed_table(path, table)
 
 
 def seed_table(name: Path, columns: dict[str, list[Value]]) -> SeedTable:

@@ -43,6 +43,8 @@ def assign_file(annotation: Annotation, pool: Pool, settings: Settings) -> list[
     SetupError
         If a table cannot be read as one.
     """
+    if isinstance(annotation.origin, SeedTable):
+        return _assign_table(annotation.origin, pool, annotation.case_id)
     assert isinstance(annotation.origin, Path), "DICOM objects are assigned by their references"
     path = annotation.origin
     if annotation.kind == "table":

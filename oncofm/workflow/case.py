@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -9,6 +10,9 @@ from oncofm.errors import Rejected
 from oncofm.imaging.volume import Volume
 from oncofm.notices import Notice
 from oncofm.seeds.seed import RejectedSeed, Seed
+
+if TYPE_CHECKING:
+    from oncofm.biomarkers.predictions import Prediction
 
 
 class CaseState(StrEnum):
@@ -67,7 +71,11 @@ class LesionOutcome:
     padded_fraction : float or None
         Share of the patch that lies outside the volume.
     notices : tuple of Notice
-        Of the seed and of its patch.
+        Of the seed, of its patch and of its predictions.
+    shifted : numpy.ndarray or None
+        Shape (n_shifts, n_features) float32: with shifted seeds, where that was asked for.
+    predictions : tuple of Prediction
+        What each head says.
     """
 
     seed: Seed | RejectedSeed
@@ -77,6 +85,8 @@ class LesionOutcome:
     features: np.ndarray | None = None
     padded_fraction: float | None = None
     notices: tuple[Notice, ...] = ()
+    shifted: np.ndarray | None = None
+    predictions: "tuple[Prediction, ...]" = ()
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,13 @@ from oncofm.seeds.seed import Seed
 from oncofm.seeds.table import SeedTable, read_seed_table, require_images, seed_table
 from oncofm.workflow.assign import choose_draft, reject
 from oncofm.workflow.case import Case, CaseState, LesionOutcome
+from oncofm.workflow.describe import configure
 from oncofm.workflow.drafts import find_volumes
-from oncofm.workflow.job import Timing, configure, start_loading
+from oncofm.workflow.job import start_loading
 from oncofm.workflow.run import run_cases
 from oncofm.workflow.settings import Settings
 from oncofm.workflow.tabulate import join_warnings
+from oncofm.workflow.timing import Timing
 
 if TYPE_CHECKING:
     import pandas

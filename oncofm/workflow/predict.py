@@ -1,19 +1,73 @@
-"""Predictions from a table of features that an earlier run wrote."""
+"""What heads say: about the lesions of a case, and about a table that an earlier run wrote."""
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
 from oncofm.biomarkers.head import Head, require_fit
-from oncofm.biomarkers.predictions import PREDICTION_COLUMNS, prediction_rows
+from oncofm.biomarkers.predictions import (
+    OUTLIER_PERCENTILE,
+    PREDICTION_COLUMNS,
+    Prediction,
+    predict_lesions,
+    prediction_rows,
+)
 from oncofm.errors import HeadMismatchError, InputNotFoundError
+from oncofm.notices import Notice
 from oncofm.results.table import FEATURE_PREFIX, ResultTable, table_from_rows
+from oncofm.workflow.case import CaseOutcome, LesionOutcome
 
 _MADE_FROM = ("model", "profile", "weights_sha256")
 _FEATURE = re.compile(re.escape(FEATURE_PREFIX) + r"(\d+)")
+
+
+def predict_case(outcome: CaseOutcome, heads: Sequence[Head]) -> CaseOutcome:
+    """Let heads speak about every lesion of a case that is done.
+
+    Parameters
+    ----------
+    outcome : CaseOutcome
+        With features.
+    heads : sequence of Head
+        Made for these features; see `oncofm.biomarkers.head.require_fit`.
+
+    Returns
+    -------
+    CaseOutcome
+        The same with `LesionOutcome.predictions`, and with the notice ``out_of_distribution``
+        where a lesion is unlike what a head was trained on.
+    """
+    lesions = (_predict_lesion(lesion, heads) for lesion in outcome.lesions)
+    return replace(outcome, lesions=tuple(lesions))
+
+
+def _predict_lesion(lesion: LesionOutcome, heads: Sequence[Head]) -> LesionOutcome:
+    if lesion.features is None:
+        return lesion
+    shifted = [] if lesion.shifted is None else [lesion.shifted]
+    predictions = [predict_lesions(head, lesion.features[None], shifted)[0] for head in heads]
+    notices = [
+        _outlier_notice(lesion, prediction) for prediction in predictions if prediction.is_outlier
+    ]
+    return replace(
+        lesion,
+        predictions=tuple(predictions),
+        notices=(*lesion.notices, *notices),
+        shifted=None,  # they have said what they can; kept, they would fill the memory
+    )
+
+
+def _outlier_notice(lesion: LesionOutcome, prediction: Prediction) -> Notice:
+    return Notice(
+        "out_of_distribution",
+        f"The features of lesion {lesion.seed.lesion_id} are farther from the training data of "
+        f"head {prediction.card.name} than {OUTLIER_PERCENTILE:g} % of such features; its "
+        "prediction cannot be relied on.",
+    )
 
 
 def predict_table(path: Path, heads: Sequence[Head]) -> ResultTable:
@@ -53,23 +107,33 @@ def predict_table(path: Path, heads: Sequence[Head]) -> ResultTable:
     )
     present: np.ndarray = np.isfinite(features).min(axis=1)
     identities = table.drop_columns(names)
-    rows: list[int] = []
-    said: list[dict] = []
     for head in heads:
         if head.card.model != model:
             raise HeadMismatchError(
                 f"Head {head.card.name} is for the model {head.card.model}, not {model}."
             )
         require_fit(head, weights_sha256, profile, len(names))
-        predicted = iter(prediction_rows(head, features[present]) if present.any() else ())
-        for row, has_features in enumerate(present.tolist()):
-            outputs = next(predicted) if has_features else [{"head": head.card.name}]
-            rows += [row] * len(outputs)
-            said += outputs
+    by_head = [_rows_of_head(head, features, present) for head in heads]
+    rows: list[int] = []
+    said: list[dict] = []
+    for row, of_row in enumerate(zip(*by_head, strict=True)):
+        outputs = [output for of_head in of_row for output in of_head]
+        rows += [row] * len(outputs)
+        said += outputs
     return ResultTable(
         columns=identities.take(pa.array(rows, pa.int64())),
         trailing=table_from_rows(said, PREDICTION_COLUMNS),
     )
+
+
+def _rows_of_head(head: Head, features: np.ndarray, present: np.ndarray) -> list[list[dict]]:
+    """Of each lesion a row per output, or one without a prediction where it has no features."""
+    predictions = iter(predict_lesions(head, features[present]) if present.any() else ())
+    absent = [{"head": head.card.name}]
+    return [
+        list(prediction_rows(next(predictions))) if has_features else absent
+        for has_features in present.tolist()
+    ]
 
 
 def _read(path: Path) -> pa.Table:

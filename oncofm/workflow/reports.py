@@ -1,40 +1,49 @@
 """Outcomes as DICOM structured reports: one for every CT series that has a lesion done."""
 
-import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
 
 import oncofm
 from oncofm.biomarkers.card import CLASS_KINDS
-from oncofm.biomarkers.head import Head
+from oncofm.biomarkers.predictions import Prediction
 from oncofm.errors import Rejected
 from oncofm.imaging.dicom_series import DicomSeries
+from oncofm.results import sr_codes
+from oncofm.results.files import prepare_output_folder
 from oncofm.results.manifest import Configuration, Reports
 from oncofm.results.sr import write_sr
+from oncofm.results.sr_features import features_digest, write_features_sr
+from oncofm.results.sr_groups import Style, identify_lesions
+from oncofm.results.sr_header import uid_text
+from oncofm.results.sr_series import EarlierReport, read_earlier_reports
 from oncofm.results.sr_values import (
     ReportedLesion,
     ReportedNumber,
-    ReportedPrediction,
+    ReportedRiskGroup,
     ReportProvenance,
     SegmentReference,
+    Target,
 )
 from oncofm.seeds.seed import Seed
 from oncofm.workflow.case import CaseOutcome, LesionOutcome
 from oncofm.workflow.settings import ReportStyle
+
+_SOFTWARE = "oncofm"
 
 
 def write_reports(
     folder: Path,
     outcomes: Sequence[CaseOutcome],
     configuration: Configuration,
-    heads: Sequence[Head],
     style: ReportStyle,
+    *,
+    features: Literal["none", "full"] = "none",
+    predecessors: Path | None = None,
 ) -> Reports:
     """Write the structured reports of a run.
 
@@ -46,43 +55,60 @@ def write_reports(
         What ran. Cases that are no DICOM series, or have no lesion done, have no report.
     configuration : Configuration
         What the features were computed with.
-    heads : sequence of Head
-        What is predicted from them.
     style : str
         ``segment`` and ``point`` as for `oncofm.results.sr.write_sr`, ``both``, or ``auto``:
         segments where every lesion is a whole segment of one SEG, else points.
+    features : str
+        ``full``: for the n-th lesion that is done also ``<case id>-features-<n>.dcm``, with all
+        its features; it refers to a segment where the lesion is one, unless points are asked for.
+    predecessors : pathlib.Path or None
+        A report of an earlier run, or a folder of them. Of each series, style and model the new
+        report names the newest as its predecessor, unless it says the same.
 
     Returns
     -------
     Reports
-        What was written, and a sentence for every report that could not be.
+        What was written, and a sentence for every report that could not be, and for every earlier
+        one that cannot be used.
 
     Raises
     ------
     OutputNotWritableError
         If a file cannot be written.
     """
-    uids, failures = [], []
+    earlier, failures = [], []
+    if predecessors is not None:
+        earlier, failures = read_earlier_reports(predecessors, _SOFTWARE)
+    provenance, uids = report_provenance(configuration), []
     for outcome in outcomes:
         volume = outcome.case.volume
         if not outcome.done or not isinstance(volume, DicomSeries):
             continue
-        lesions = _lesions(outcome, heads)
+        case_id, lesions = outcome.case.case_id, _lesions(outcome)
+        try:
+            prepare_output_folder(folder)
+            headers = source_headers(volume)
+        except Rejected as error:
+            failures.append(f"Case {case_id} has no report: {error}")
+            continue
         for one in _styles(style, lesions):
+            path = folder / f"{case_id}-{one}.dcm"
             try:
-                folder.mkdir(parents=True, exist_ok=True)
-                path = folder / f"{outcome.case.case_id}-{one}.dcm"
-                headers = _headers(volume)
-                uid = write_sr(path, headers, lesions, _provenance(configuration), style=one)
-                uids.append(uid)
+                uids.append(
+                    write_sr(path, headers, lesions, provenance, style=one, earlier=earlier)
+                )
             except Rejected as error:
-                failures.append(f"Case {outcome.case.case_id} has no report: {error}")
+                failures.append(f"Case {case_id} has no report: {error}")
+        if features == "full":
+            written, missing = _write_features(
+                folder, outcome, headers, lesions, provenance, style, earlier
+            )
+            uids += written
+            failures += missing
     return Reports(sop_instance_uids=sorted(uids), failures=failures)
 
 
-def _styles(
-    style: ReportStyle, lesions: Sequence[ReportedLesion]
-) -> list[Literal["segment", "point"]]:
+def _styles(style: ReportStyle, lesions: Sequence[ReportedLesion]) -> list[Style]:
     segments = {
         (lesion.segment.sop_instance_uid, lesion.segment.segment_number)
         for lesion in lesions
@@ -95,13 +121,13 @@ def _styles(
     return ["segment"] if has_segments and style != "point" else ["point"]
 
 
-def _lesions(outcome: CaseOutcome, heads: Sequence[Head]) -> list[ReportedLesion]:
+def _lesions(outcome: CaseOutcome) -> list[ReportedLesion]:
     """Describe the lesions that are done; of two with one id each names its object too."""
     counts = Counter(lesion.seed.lesion_id for lesion in outcome.done)
-    return [_lesion(lesion, heads, counts[lesion.seed.lesion_id] > 1) for lesion in outcome.done]
+    return [_lesion(lesion, counts[lesion.seed.lesion_id] > 1) for lesion in outcome.done]
 
 
-def _lesion(lesion: LesionOutcome, heads: Sequence[Head], ambiguous: bool) -> ReportedLesion:
+def _lesion(lesion: LesionOutcome, ambiguous: bool) -> ReportedLesion:
     seed = lesion.seed
     assert isinstance(seed, Seed)
     assert lesion.features is not None
@@ -117,9 +143,15 @@ def _lesion(lesion: LesionOutcome, heads: Sequence[Head], ambiguous: bool) -> Re
         segment=_segment(seed),
         padded_fraction=lesion.padded_fraction,
         notices=tuple(dict.fromkeys(notice.code for notice in lesion.notices)),
-        features_sha256=hashlib.sha256(lesion.features.astype("<f4").tobytes()).hexdigest(),
-        predictions=_predictions(heads, lesion.features),
-        numbers=_numbers(heads, lesion.features),
+        features_sha256=features_digest(lesion.features),
+        numbers=tuple(
+            number for prediction in lesion.predictions for number in _numbers(prediction)
+        ),
+        risk_groups=tuple(
+            ReportedRiskGroup(_target(prediction), prediction.risk_group == "high")
+            for prediction in lesion.predictions
+            if prediction.risk_group is not None
+        ),
     )
 
 
@@ -135,24 +167,67 @@ def _segment(seed: Seed) -> SegmentReference | None:
     )
 
 
-def _predictions(heads: Sequence[Head], features: np.ndarray) -> tuple[ReportedPrediction, ...]:
-    return tuple(
-        ReportedPrediction(head.card.name, head.card.title, name, float(chance))
-        for head in heads
-        if head.card.kind in CLASS_KINDS
-        for name, chance in zip(head.card.classes, head.predict(features[None])[0], strict=True)
-    )
+def _numbers(prediction: Prediction) -> Iterator[ReportedNumber]:
+    """Tell what a head says, and by what it says so."""
+    card, stability = prediction.card, prediction.stability
+    is_class, unit = card.kind in CLASS_KINDS, sr_codes.ucum(card.unit)
+    outputs = [_target(prediction, output) for output in card.outputs]
+    for output, value in zip(outputs, prediction.values, strict=True):
+        name = sr_codes.PROBABILITY if is_class else output.code
+        yield ReportedNumber(name, output, value, unit)
+    if card.threshold is not None:  # it is about the last output, as in `Head.risk_groups`
+        yield ReportedNumber(sr_codes.DECISION_THRESHOLD, outputs[-1], card.threshold.value, unit)
+    if stability is not None:
+        yield ReportedNumber(sr_codes.N_SHIFTS, _target(prediction), stability.n_shifts)
+        for output, mean, sd in zip(outputs, stability.mean, stability.sd, strict=True):
+            yield ReportedNumber(sr_codes.SHIFTED_MEAN, output, mean, unit)
+            yield ReportedNumber(sr_codes.SHIFTED_SD, output, sd, unit)
+    if prediction.training_percentile is not None:
+        yield ReportedNumber(
+            sr_codes.TRAINING_PERCENTILE,
+            _target(prediction),
+            prediction.training_percentile,
+            sr_codes.PERCENT,
+        )
 
 
-def _numbers(heads: Sequence[Head], features: np.ndarray) -> tuple[ReportedNumber, ...]:
-    return tuple(
-        ReportedNumber(head.card.name, head.card.title, float(head.predict(features[None]).item()))
-        for head in heads
-        if head.card.kind not in CLASS_KINDS
-    )
+def _target(prediction: Prediction, output: str = "") -> Target:
+    return Target(prediction.card.name, prediction.card.title, output)
 
 
-def _headers(volume: DicomSeries) -> list[Dataset]:
+def _write_features(
+    folder: Path,
+    outcome: CaseOutcome,
+    headers: Sequence[Dataset],
+    lesions: Sequence[ReportedLesion],
+    provenance: ReportProvenance,
+    style: ReportStyle,
+    earlier: Sequence[EarlierReport],
+) -> tuple[list[str], list[str]]:
+    """Write a report of features for each lesion; return UIDs, and why others were not."""
+    case_id, uids, failures = outcome.case.case_id, [], []
+    lesions = identify_lesions(lesions, uid_text(headers[0], "SeriesInstanceUID"))
+    for number, (lesion, done) in enumerate(zip(lesions, outcome.done, strict=True), start=1):
+        assert done.features is not None
+        try:
+            uid = write_features_sr(
+                folder / f"{case_id}-features-{number}.dcm",
+                headers,
+                lesion,
+                done.features,
+                provenance,
+                style=_styles(style, [lesion])[0],
+                number=number,
+                earlier=earlier,
+            )
+            uids.append(uid)
+        except Rejected as error:
+            failures.append(f"Lesion {number} of case {case_id} has no features report: {error}")
+    return uids, failures
+
+
+def source_headers(volume: DicomSeries) -> list[Dataset]:
+    """Read the whole headers of a series, each instance once."""
     headers = {}
     for frame in volume.frames:
         uid = frame.instance.sop_instance_uid
@@ -162,9 +237,10 @@ def _headers(volume: DicomSeries) -> list[Dataset]:
     return list(headers.values())
 
 
-def _provenance(configuration: Configuration) -> ReportProvenance:
+def report_provenance(configuration: Configuration) -> ReportProvenance:
+    """Say what made the results of a run, for what leaves as DICOM."""
     return ReportProvenance(
-        software="oncofm",
+        software=_SOFTWARE,
         version=oncofm.__version__,
         model=configuration.model,
         weights_sha256=configuration.weights_sha256,

@@ -10,6 +10,8 @@ MODEL = "fmcib"
 Profile = Literal["mhub", "paper"]
 Per = Literal["segment", "component"]
 ReportStyle = Literal["none", "auto", "segment", "point", "both"]
+ReportFeatures = Literal["none", "full"]
+Engine = Literal["auto", "torch", "openvino"]
 SeedKind = Literal["seg", "rtstruct", "sr", "points", "mask", "table"]
 
 
@@ -43,6 +45,18 @@ class Settings:
         Names of heads, or paths of their folders: the biomarkers to predict.
     sr : str
         Structured reports: ``none``, or a style as for `oncofm.workflow.reports.write_reports`.
+    sr_features : str
+        ``full``: for each lesion one more report with all its features; else ``none``.
+    revises : Path or None
+        An earlier run's structured reports, or the folder of them, which the new ones revise.
+    key_images : bool
+        Write a picture of each lesion as a DICOM secondary capture.
+    report : bool
+        Write a page to read, ``report.html``.
+    jitter : int
+        Shifted seeds per lesion, which say how stable each prediction is; 0 is none.
+    engine : str
+        ``torch``, ``openvino`` or ``auto``, as for `oncofm.encoders.load.load_encoder`.
     device, precision : str
         ``auto | cpu | cuda[:n]`` and ``fp32 | bf16``.
     batch_size : int or None
@@ -60,6 +74,12 @@ class Settings:
     seg_threshold: float = 0.5
     heads: tuple[str, ...] = ()
     sr: ReportStyle = "none"
+    sr_features: ReportFeatures = "none"
+    revises: Path | None = None
+    key_images: bool = False
+    report: bool = False
+    jitter: int = 0
+    engine: Engine = "auto"
     device: str = "auto"
     precision: str = "fp32"
     batch_size: int | None = None
@@ -67,7 +87,9 @@ class Settings:
     def __post_init__(self) -> None:
         _check("profile", self.profile, get_args(Profile))
         _check("per", self.per, get_args(Per))
+        _check("engine", self.engine, get_args(Engine))
         _check("report style", self.sr, get_args(ReportStyle))
+        _check("features in reports", self.sr_features, get_args(ReportFeatures))
         for kind in self.seed_kinds:
             _check("seed kind", kind, get_args(SeedKind))
         if not 0 < self.seg_threshold <= 1:
@@ -77,6 +99,18 @@ class Settings:
         if not self.min_volume_mm3 >= 0:
             raise SettingInvalidError(
                 f"The smallest volume is {self.min_volume_mm3} mm3; it must not be negative."
+            )
+        if self.jitter < 0 or self.jitter == 1:
+            raise SettingInvalidError(
+                f"The number of shifted seeds is {self.jitter}; it must be 2 or more, or 0."
+            )
+        if self.jitter and not self.heads:
+            raise SettingInvalidError(
+                "Shifted seeds say how stable predictions are; name a head, or leave them out."
+            )
+        if self.sr_features == "full" and self.sr == "none":
+            raise SettingInvalidError(
+                "All features in reports were asked for but no reports; choose a report style."
             )
         if self.batch_size is not None and self.batch_size < 1:
             raise SettingInvalidError(f"The batch size is {self.batch_size}; it must be positive.")

@@ -14,7 +14,14 @@ from oncofm.errors import (
     UnreadableFileError,
 )
 from oncofm.imaging.formats import is_volume_file
-from oncofm.imaging.scan import InstanceRecord, SeriesRecord, SkippedFile, scan_dicom
+from oncofm.imaging.scan import (
+    DicomScan,
+    InstanceRecord,
+    SeriesRecord,
+    SkippedFile,
+    scan_dicom,
+)
+from oncofm.seeds.table import SeedTable
 from oncofm.workflow.case import InputVerdict
 from oncofm.workflow.drafts import Draft, Pool, find_volumes
 from oncofm.workflow.settings import SeedKind
@@ -35,8 +42,8 @@ class Annotation:
     ----------
     kind : str
         How it is read: ``seg``, ``rtstruct``, ``sr``, ``points``, ``mask`` or ``table``.
-    origin : InstanceRecord or pathlib.Path
-        DICOM object or file.
+    origin : InstanceRecord, pathlib.Path or SeedTable
+        DICOM object, file, or a table that was read already.
     case_id : str
         The case that it was filed under. Empty: its references decide, or its name.
     by_name : bool
@@ -44,7 +51,7 @@ class Annotation:
     """
 
     kind: SeedKind
-    origin: InstanceRecord | Path
+    origin: InstanceRecord | Path | SeedTable
     case_id: str = ""
     by_name: bool = False
 
@@ -53,6 +60,8 @@ class Annotation:
         """For messages: SOP Instance UID or file name."""
         if isinstance(self.origin, Path):
             return self.origin.name
+        if isinstance(self.origin, SeedTable):
+            return self.origin.path.name
         return f"{self.kind.upper()} {self.origin.sop_instance_uid}"
 
 
@@ -81,16 +90,17 @@ class Survey:
     only_asked: bool = False
 
 
-def survey_inputs(inputs: Sequence[Path], seeds: Path | None = None) -> Survey:
+def survey_inputs(inputs: Sequence[Path], seeds: Path | SeedTable | None = None) -> Survey:
     """Look at folders, archives and files; nothing but headers is read.
 
     Parameters
     ----------
     inputs : sequence of pathlib.Path
         Folders, zip archives, DICOM files, or volume files (NIfTI, NRRD, MetaImage).
-    seeds : pathlib.Path or None
-        Seed table, label mask, point file or DICOM object (or a folder of those) that lists the
-        lesions. None takes the SEG, RTSTRUCT, SR and JSON files among the inputs.
+    seeds : pathlib.Path, SeedTable or None
+        Seed table (also one in memory), label mask, point file or DICOM object (or a folder of
+        those) that lists the lesions. None takes the SEG, RTSTRUCT, SR and JSON files among the
+        inputs.
 
     Returns
     -------
@@ -102,11 +112,28 @@ def survey_inputs(inputs: Sequence[Path], seeds: Path | None = None) -> Survey:
     InputNotFoundError
         If an input does not exist.
     """
-    for path in (*inputs, *([seeds] if seeds else [])):
+    for path in (*inputs, *([seeds] if isinstance(seeds, Path) else [])):
         if not path.exists():
             raise InputNotFoundError(f"{path} does not exist; name a folder, file or zip archive.")
     files = [path for path in inputs if path.is_file() and is_volume_file(path)]
     scan = scan_dicom([path for path in inputs if path not in files])
+    return survey_scan(scan, files, seeds)
+
+
+def survey_scan(
+    scan: DicomScan, files: Sequence[Path] = (), seeds: Path | SeedTable | None = None
+) -> Survey:
+    """Survey what was scanned already.
+
+    Parameters
+    ----------
+    scan : DicomScan
+        Of the DICOM files among the inputs.
+    files : sequence of pathlib.Path
+        The volume files among them.
+    seeds : pathlib.Path, SeedTable or None
+        As for `survey_inputs`, or a table in memory.
+    """
     pool = find_volumes(scan.series, files)
     found = _objects(scan.series)
     verdicts = [*pool.left_out.values(), *_broken(scan.skipped)]
@@ -121,7 +148,7 @@ def survey_inputs(inputs: Sequence[Path], seeds: Path | None = None) -> Survey:
         for annotation in found
         if isinstance(annotation.origin, InstanceRecord)
     ]
-    listed = annotations_at(seeds)
+    listed = [Annotation("table", seeds)] if isinstance(seeds, SeedTable) else annotations_at(seeds)
     return Survey(pool, tuple(listed), tuple(verdicts), tuple(skipped), only_asked=True)
 
 

@@ -1,7 +1,7 @@
 """Outcomes as tables: ``features`` (one row per lesion done) and ``cases`` (everything seen)."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -9,9 +9,6 @@ from oncofm.results.manifest import Provenance
 from oncofm.results.table import ResultTable, table_from_rows
 from oncofm.seeds.seed import RejectedSeed, Seed
 from oncofm.workflow.case import CaseOutcome, InputVerdict, LesionOutcome
-
-if TYPE_CHECKING:
-    from oncofm.biomarkers.head import Head
 
 _LESION_COLUMNS: dict[str, type] = {
     "case_id": str,
@@ -79,29 +76,25 @@ def tabulate_features(
     return ResultTable(table_from_rows(rows, _LESION_COLUMNS | _PROVENANCE_COLUMNS), features)
 
 
-def tabulate_predictions(
-    outcomes: Sequence[CaseOutcome], heads: "Sequence[Head]", provenance: Provenance
-) -> ResultTable:
+def tabulate_predictions(outcomes: Sequence[CaseOutcome], provenance: Provenance) -> ResultTable:
     """One row per lesion, head and output: see `oncofm.biomarkers.predictions`.
 
     Parameters
     ----------
     outcomes : sequence of CaseOutcome
-        What ran.
-    heads : sequence of Head
-        Made for these features; see `oncofm.biomarkers.head.require_fit`.
+        What ran, with predictions.
     provenance : Provenance
         Repeated in every row.
     """
     from oncofm.biomarkers.predictions import PREDICTION_COLUMNS, prediction_rows
 
-    done = [(outcome, lesion) for outcome in outcomes for lesion in outcome.done]
-    rows = []
-    for head in heads if done else ():
-        features = np.stack([lesion.features for _, lesion in done if lesion.features is not None])
-        for (outcome, lesion), said in zip(done, prediction_rows(head, features), strict=True):
-            identity = lesion_row(outcome, lesion) | provenance.model_dump()
-            rows += [identity | row for row in said]
+    rows = [
+        lesion_row(outcome, lesion) | provenance.model_dump() | row
+        for outcome in outcomes
+        for lesion in outcome.done
+        for prediction in lesion.predictions
+        for row in prediction_rows(prediction)
+    ]
     columns = _LESION_COLUMNS | PREDICTION_COLUMNS | _PROVENANCE_COLUMNS
     return ResultTable(table_from_rows(rows, columns))
 

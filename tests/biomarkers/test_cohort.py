@@ -1,11 +1,14 @@
 """Joining predictions with labels: by hand, and every way it is refused."""
 
+import io
+
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from oncofm.biomarkers.cohort import class_cohort, read_columns, survival_cohort
+from oncofm.biomarkers.cohort import class_cohort, read_columns, survival_cohort, values_by_head
 from oncofm.errors import EvaluationError, InputNotFoundError
 
 IDS = ("case_id", "lesion_id")
@@ -40,6 +43,49 @@ def test_classes(table):
     assert cohort.groups is not None
     assert cohort.groups.tolist() == ["P", "P"]
     assert cohort.n_unlabelled == 1
+
+
+MIXED = """case_id,lesion_id,head,class,probability,risk,risk_group,value,jitter_mean,n_jitter
+a,1,h,low,0.9,,low,,0.8,5
+a,1,h,high,0.1,,low,,0.2,5
+a,1,cox,,,-1.5,,,,
+a,1,size,,,,,12.5,,
+b,1,h,low,0.2,,high,,,
+b,1,h,high,0.8,,high,,,
+b,1,cox,,,2.5,,,,
+b,1,size,,,,,7,,
+"""
+
+
+def test_heads_of_every_sort_in_one_table(table, tmp_path):
+    times = LABELS.replace("label", "event").replace("high", "1").replace("low", "0")
+    times = times.replace("patient", "time").replace("P", "3")
+    path = tmp_path / "mixed.parquet"
+    pq.write_table(pyarrow.csv.read_csv(io.BytesIO(MIXED.encode())), path)
+    for mixed in (table(MIXED), read_columns(path)):
+        cohort = class_cohort(mixed, table(LABELS), IDS)
+        assert (cohort.classes, list(cohort.probabilities)) == (("low", "high"), ["h"])
+        assert survival_cohort(mixed, table(times), IDS).risks["cox"].tolist() == [2.5, -1.5]
+        found = values_by_head(mixed, IDS)
+        assert list(found) == ["h", "cox", "size"]
+        assert found["h"][("a", "1"), "high"] == 0.1
+        assert list(found["cox"].values()) == [-1.5, 2.5]
+        assert list(found["size"].values()) == [12.5, 7]
+
+
+def test_tables_without_the_sort_that_is_asked_for(table):
+    lines = MIXED.splitlines()
+    header, size = lines[0], [line for line in lines if "size" in line]
+    only_size = table("\n".join([header, *size]))
+    with pytest.raises(EvaluationError, match="No head of the predictions has a probability"):
+        class_cohort(only_size, table(LABELS), IDS)
+    with pytest.raises(EvaluationError, match="No head of the predictions has a risk"):
+        survival_cohort(only_size, {**table(LABELS), "time": [1], "event": [1]}, IDS)
+    empty = table("\n".join([header, "a,1,h,,,,,,,"]))
+    with pytest.raises(
+        EvaluationError, match="Head 'h' of the predictions has no risk, value, pro"
+    ):
+        values_by_head(empty, IDS)
 
 
 def test_class_numbers(table):

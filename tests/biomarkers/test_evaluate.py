@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from cards import head_card, risk_card, split_at
 from cohorts import binary_cohort, class_cases, survival_cohort
 from lifelines.statistics import logrank_test
 from lifelines.utils import concordance_index
@@ -23,6 +24,45 @@ from oncofm.errors import EvaluationError
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:lifelines")
 
 SAMPLING = Sampling(n_resamples=200, n_permutations=199, seed=5)
+
+
+def two_columns(scores):
+    scores = np.array(scores)
+    return np.stack([1 - scores, scores], axis=1)
+
+
+def test_two_classes_by_hand():
+    table = two_columns([0.1, 0.4, 0.35, 0.8])
+    cohort = ClassCohort(("no", "yes"), np.array([0, 0, 1, 1]), {"m": table}, None, 0)
+    (model,) = evaluate_classes(cohort, SAMPLING).models
+    assert isinstance(model, BinaryModel)
+    assert {name: estimate.value for name, estimate in model.metrics.items()} == pytest.approx(
+        {
+            "auc": 3 / 4,
+            "average_precision": (1 + 2 / 3) / 2,
+            "balanced_accuracy": (1 / 2 + 1) / 2,
+            "brier": (0.1**2 + 0.4**2 + 0.65**2 + 0.2**2) / 4,
+        },
+        abs=1e-12,
+    )
+    # Shares of 1 and 1/2 for the two of either class: variances of 1/8, each divided by 2.
+    assert model.delong is not None
+    assert model.delong.standard_error == pytest.approx(np.sqrt(1 / 8), abs=1e-12)
+
+
+def test_risks_by_hand():
+    # Of 5 pairs, the first case wins 3 and the second loses 2.
+    times, events = np.array([1.0, 2, 3, 4]), np.array([1.0, 1, 0, 1])
+    cohort = SurvivalCohort(times, events, {"m": np.array([4.0, 1, 3, 2])}, None, 0)
+    (model,) = evaluate_survival(cohort, SAMPLING, {}).models
+    assert isinstance(model, SurvivalModel)
+    assert model.metrics["c_index"].value == pytest.approx(3 / 5, abs=1e-12)
+    assert model.groups is not None
+    assert model.groups.high.survival == pytest.approx((1, 1 / 2, 1 / 2), abs=1e-12)
+    assert model.groups.low.survival == pytest.approx((1, 1 / 2, 0), abs=1e-12)
+    # At times 1, 2, 4 one of 4, 3, 1 dies; of them 2, 1, 0 are of high risk, and 1 of those died.
+    variance = 1 / 2 * 1 / 2 + 1 / 3 * 2 / 3
+    assert model.groups.log_rank.chi_squared == pytest.approx((1 - 5 / 6) ** 2 / variance)
 
 
 def test_binary():
@@ -144,6 +184,64 @@ def test_what_few_cases_do_not_define_is_noted():
     assert model.delong is None
     assert "needs two of each" in model.notes[0]
     assert evaluation.comparisons[0].delong is None
+
+
+SCORES = [0.1, 0.4, 0.4, 0.8]
+"""Of which two are at the threshold of the cards below."""
+
+
+@pytest.mark.parametrize(
+    ("direction", "counts"),
+    [
+        ("higher_is_worse", (1, 0, 2, 1)),  # the two at the threshold are of low risk: no
+        ("higher_is_better", (2, 1, 1, 0)),  # they are of low risk: yes
+    ],
+)
+def test_threshold_of_a_card(direction, counts):
+    table = two_columns(SCORES)
+    cohort = ClassCohort(("no", "yes"), np.array([0, 0, 1, 1]), {"m": table, "o": table}, None, 0)
+    card = head_card("m", **split_at(0.4, direction))
+    with_card, without = evaluate_classes(cohort, SAMPLING, cards=[card]).models
+    assert isinstance(with_card, BinaryModel)
+    assert isinstance(without, BinaryModel)
+    assert [decision.origin for decision in with_card.decisions] == ["given", "card", "youden"]
+    assert [decision.origin for decision in without.decisions] == ["given", "youden"]
+    point = with_card.decisions[1].point
+    found = (
+        point.true_positives,
+        point.false_positives,
+        point.true_negatives,
+        point.false_negatives,
+    )
+    assert (point.threshold, found) == (0.4, counts)
+
+
+def test_a_given_threshold_wins_over_a_card():
+    cards = [head_card("good", **split_at(0.4))]
+    cohort = binary_cohort()[0]
+    assert evaluate_classes(cohort, SAMPLING, 0.3, cards) == evaluate_classes(cohort, SAMPLING, 0.3)
+    assert evaluate_classes(cohort, SAMPLING) == evaluate_classes(cohort, SAMPLING, 0.5)
+
+
+def test_groups_of_a_card():
+    cohort = survival_cohort()
+    limit = float(np.sort(cohort.risks["good"])[30])  # a risk that occurs: of low risk
+    cards = [risk_card(name, **split_at(limit)) for name in ("good", "bad")]
+    good, bad = evaluate_survival(cohort, SAMPLING, {"bad": 0.25}, cards=cards).models
+    assert isinstance(good, SurvivalModel)
+    assert isinstance(bad, SurvivalModel)
+    assert good.groups is not None
+    assert bad.groups is not None
+    assert (good.groups.cutoff, good.groups.origin) == (limit, "card")
+    assert (good.groups.low.at_risk[0], good.groups.high.at_risk[0]) == (31, 49)
+    assert (bad.groups.cutoff, bad.groups.origin) == (0.25, "given")
+
+
+def test_cards_of_other_heads_are_refused():
+    with pytest.raises(EvaluationError, match="have no head 'other'"):
+        evaluate_classes(binary_cohort()[0], SAMPLING, cards=[head_card("other")])
+    with pytest.raises(EvaluationError, match="but the predictions are risks"):
+        evaluate_survival(survival_cohort(), SAMPLING, {}, cards=[head_card("good")])
 
 
 def test_json():

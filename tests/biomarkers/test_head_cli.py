@@ -85,6 +85,72 @@ def test_tables_that_cannot_be_fitted_to(tmp_path, features, labels, sentence):
     assert not (tmp_path / "h").exists()
 
 
+def fit(tmp_path, *options, task="binary", facts=FACTS, labels=None):
+    paths = tables(tmp_path, labels=labels)
+    paths[2].write_text(yaml.safe_dump(facts))
+    result = invoke(
+        *("fit", *paths[:2], "--facts", paths[2], "-o", tmp_path / "mine", "--task", task),
+        *("--trials", 3, *options),
+    )
+    return result, load_head(str(tmp_path / "mine"), "fmcib")
+
+
+@pytest.mark.parametrize(
+    ("options", "method"),
+    [((), "platt"), (("--calibration", "isotonic"), "isotonic"), (("--calibration", "none"), None)],
+)
+def test_calibration(tmp_path, options, method):
+    result, head = fit(tmp_path, "--cv", 3, *options)
+    found = head.card.calibration
+    assert (found and found.method) == method
+    assert "brier" in result.output
+
+
+def test_a_direction_in_the_facts_gives_a_threshold(tmp_path):
+    _, head = fit(tmp_path, "--cv", 3, facts=FACTS | {"direction": "higher_is_worse"})
+    assert head.card.threshold is not None
+    assert "median" in head.card.threshold.chosen
+
+
+@pytest.mark.parametrize("task", ["binary", "survival"])
+def test_a_validation_set(tmp_path, task):
+    paths = tables(tmp_path)
+    outcome = pd.read_csv(paths[1])
+    outcome.iloc[:40].to_csv(paths[1], index=False)
+    outcome.iloc[40:].to_csv(tmp_path / "val.csv", index=False)
+    result = invoke(
+        *("fit", *paths[:2], "--facts", paths[2], "-o", tmp_path / "mine", "--task", task),
+        *("--val", tmp_path / "val.csv", "--trials", 3),
+    )
+    card = load_head(str(tmp_path / "mine"), "fmcib").card
+    assert card.training is not None
+    assert (card.training.n, card.training.settings["n_validation"]) == (40, 16)
+    assert "4 cases without a label were left out" in result.output
+    assert f"{card.validation[0].statistic} {card.validation[0].value:.3f}" in result.output
+
+
+def test_a_fraction(tmp_path):
+    _, head = fit(tmp_path, "--cv", 3, "--fraction", 0.5)
+    assert head.card.training is not None
+    assert head.card.training.n == 28
+    assert head.card.training.settings["fraction"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("options", "task", "sentence"),
+    [
+        (("--cv", 3, "--val", "labels.csv"), "binary", "--val chooses C instead of --cv"),
+        (("--calibration", "platt"), "survival", "no probabilities for the calibration platt"),
+        (("--calibration", "isotonic"), "multiclass", "Isotonic calibration is for two classes"),
+        (("--fraction", 0), "binary", "must lie above 0"),
+    ],
+)
+def test_options_that_do_not_go_together(tmp_path, options, task, sentence):
+    labels = {"label": (["a", "b", "c"] * 19)[:56]} if task == "multiclass" else None
+    with pytest.raises(EvaluationError, match=sentence):
+        fit(tmp_path, *options, task=task, labels=labels)
+
+
 def test_import(tmp_path):
     model = LogisticRegression().fit(np.eye(6), [0, 1] * 3)
     (tmp_path / "task.pkl").write_bytes(pickle.dumps(model))

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pydicom
 import pytest
 
 ONCOFM = Path(sys.executable).with_name("oncofm")
@@ -100,7 +101,13 @@ def test_demo_end_to_end(tmp_path):
         "features.csv",
         "cases.csv",
         "run.json",
+        "predictions.csv",
+        "report.html",
+        "sr",
     }
+    (report,) = (results / "sr").iterdir()
+    assert pydicom.dcmread(report).Modality == "SR"
+    assert "RANDOM WEIGHTS" in (results / "report.html").read_text()
     manifest = json.loads((results / "run.json").read_text())
     assert manifest["summary"]["lesions"]["done"] == 3
     assert manifest["model"]["weights_sha256"].startswith("599b5950")

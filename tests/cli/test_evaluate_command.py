@@ -5,7 +5,9 @@ import json
 
 import pytest
 import typer
+from cards import split_at, trained_on
 from cohorts import binary_cohort, survival_cohort
+from heads import write_head
 from sklearn.metrics import roc_auc_score
 
 from oncofm.cli.evaluate import evaluate
@@ -79,6 +81,57 @@ def test_survival(tmp_path, command):
     groups = found["models"][0]["groups"]
     assert (groups["cutoff"], groups["horizon"], groups["origin"]) == (0.5, 3, "given")
     assert len(list((tmp_path / "out").iterdir())) == 1
+
+
+def test_thresholds_of_cards_and_learning_curve(tmp_path, command):
+    cohort, scores = write_classes(tmp_path)
+    for name, n in (("good", 400), ("bad", 40)):
+        changes = {"classes": ["no", "yes"], **split_at(0.6), **trained_on(n, fraction=n / 400)}
+        write_head(tmp_path / name, **changes)
+        (tmp_path / name / "head.safetensors").unlink()
+    cards = ("--card", str(tmp_path / "good"), "--card", str(tmp_path / "bad"))
+    code, said = command(*cards)
+    assert code == 0, said.err
+    found = json.loads((tmp_path / "out" / "evaluation.json").read_text(encoding="utf-8"))
+    decision = found["models"][0]["decisions"][1]
+    called = scores["good"] > 0.6
+    assert (decision["origin"], decision["point"]["threshold"]) == ("card", 0.6)
+    assert decision["point"]["true_positives"] == (called & (cohort.labels == 1)).sum()
+    (curve,) = found["learning_curve"]
+    points = curve["statistics"]["auc"]
+    assert [(point["head"], point["n"], point["fraction"]) for point in points] == [
+        ("bad", 40, 0.1),
+        ("good", 400, 1),
+    ]
+    assert points[1]["value"] == found["models"][0]["metrics"]["auc"]["value"]
+    assert (tmp_path / "out" / "learning_curve.png").is_file()
+    code, _ = command(*cards, "--threshold", "0.3", "--no-figures")
+    found = json.loads((tmp_path / "out" / "evaluation.json").read_text(encoding="utf-8"))
+    origins = [decision["origin"] for decision in found["models"][0]["decisions"]]
+    assert (code, origins) == (0, ["given", "youden"])
+
+
+def test_cutoffs_of_cards(tmp_path, command):
+    write_survival(tmp_path)
+    for name in ("good", "bad"):
+        write_head(tmp_path / name, kind="cox", classes=[], **split_at(0.25))
+    cards = ("--card", str(tmp_path / "good"), "--card", str(tmp_path / "bad"))
+    code, said = command(*cards, "--cutoff", "bad=0.1", "--no-figures")
+    assert code == 0, said.err
+    found = json.loads((tmp_path / "out" / "evaluation.json").read_text(encoding="utf-8"))
+    groups = [(model["groups"]["cutoff"], model["groups"]["origin"]) for model in found["models"]]
+    assert groups == [(0.25, "card"), (0.1, "given")]
+
+
+def test_cards_that_do_not_fit(tmp_path, command):
+    write_survival(tmp_path)
+    write_head(tmp_path / "other", kind="cox", classes=[])
+    code, said = command("--card", str(tmp_path / "other"))
+    assert code == 1
+    assert "The predictions have no head 'other', whose card was given" in said.err
+    code, said = command("--card", "absent")
+    assert code == 1
+    assert "There are 0 cards of a head 'absent'" in said.err
 
 
 def test_retest(tmp_path, command):

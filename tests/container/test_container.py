@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pydicom
 import pytest
 import SimpleITK
 from containers import USER, give_to, make_readable
@@ -26,6 +27,7 @@ pytestmark = pytest.mark.container
 _FEATURES = [f"feature_{number}" for number in range(4096)]
 _PREDICTIONS = [f"pred_{number}" for number in range(4096)]
 _WORKFLOWS = (
+    "biomarkers",
     "default",
     "from_rtstruct",
     "from_nifti_mask",
@@ -95,8 +97,12 @@ def _run_library(folder: Path, weights: Path, output: Path) -> np.ndarray:
 
 
 def _oncofm(*arguments: object, weights: Path) -> None:
+    _call(*arguments, "--weights", weights)
+
+
+def _call(*arguments: object) -> None:
     command = [str(Path(sys.executable).with_name("oncofm")), *map(str, arguments)]
-    subprocess.run([*command, "--weights", str(weights)], check=True, stdin=subprocess.DEVNULL)
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
 
 
 def _content(folder: Path) -> dict[str, tuple[int, int, str]]:
@@ -140,6 +146,30 @@ def _check_ownership(output: Path) -> None:
         facts = path.stat()
         assert f"{facts.st_uid}:{facts.st_gid}" == USER, path
         assert stat.S_IMODE(facts.st_mode) == (0o755 if path.is_dir() else 0o644), path
+
+
+def test_biomarkers_to_tables_sr_and_page(run_container, seg_workload, seed0_weights, output):
+    make_readable(seg_workload.folder)
+    result = run_container(seg_workload.folder, output, "--workflow", "biomarkers")
+    assert result.code == 0, result.stderr
+    assert result.changes == []
+    table = pd.read_csv(output / seg_workload.instance / "features.csv")
+    np.testing.assert_array_equal(table[_FEATURES].to_numpy(np.float32), seg_workload.expected)
+    later = output.with_name("later.csv")
+    heads = ("--head", "lung1-survival", "--head", "lung1-survival-cox")
+    _call("predict", output, *heads, "-o", later)
+    columns = ["lesion_id", "head", "class", "probability", "risk", "training_percentile"]
+    expected, found = (pd.read_csv(path)[columns] for path in (later, output / "predictions.csv"))
+    pd.testing.assert_frame_equal(found, expected, rtol=1e-6)
+    assert set(found["head"]) == {"lung1-survival", "lung1-survival-cox"}
+    (report,) = (output / "sr").iterdir()
+    dataset = pydicom.dcmread(report)
+    assert dataset.ContentTemplateSequence[0].TemplateIdentifier == "1500"
+    assert dataset.StudyInstanceUID in {
+        pydicom.dcmread(path).StudyInstanceUID for path in seg_workload.folder.rglob("*.dcm")
+    }
+    assert (output / "report.html").read_text().count("segment-1") > 1
+    _check_ownership(output)
 
 
 def test_default_user_and_default_workflow(run_container, seg_workload, output):

@@ -1,10 +1,27 @@
 """MONAI's network, the oracle for everything that computes here."""
 
+import os
 from collections.abc import Callable
+from types import ModuleType
 
 import pytest
 import torch
 from torch import Tensor, nn
+
+
+@pytest.fixture(scope="session")
+def openvino() -> ModuleType:
+    """OpenVINO; without it the test is skipped, or fails if ONCOFM_REQUIRE_TOOLS=1."""
+    from oncofm.encoders.openvino_engine import import_openvino
+    from oncofm.errors import EngineError
+
+    try:
+        return import_openvino()
+    except EngineError as error:
+        message = f"PACKAGE MISSING: {error} That engine goes untested."
+        if os.environ.get("ONCOFM_REQUIRE_TOOLS") == "1":
+            pytest.fail(message)
+        pytest.skip(message)
 
 
 @pytest.fixture(scope="session")

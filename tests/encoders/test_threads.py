@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from oncofm.encoders.threads import prepare_threads, usable_processors
+from oncofm.encoders.threads import prepare_threads, threads_to_use, usable_processors
 
 
 @pytest.fixture(autouse=True)
@@ -41,3 +41,17 @@ def test_what_a_user_chose_stands(monkeypatch):
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
     prepare_threads()
     assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
+
+
+@pytest.mark.parametrize(
+    ("variable", "expected"),
+    [("3", 3), (" 4,2", 4), ("0", 16), ("-1", 16), ("many", 16), ("", 16), ("²", 16)],
+)
+def test_an_engine_without_openmp_heeds_it_too(monkeypatch, variable, expected):
+    monkeypatch.setenv("OMP_NUM_THREADS", variable)
+    assert threads_to_use() == expected
+
+
+def test_without_a_choice_every_processor_works(monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert threads_to_use() == usable_processors()

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from oncofm.encoders import load_encoder
+from oncofm.encoders.encoder import FixedBatches
 from oncofm.errors import DeviceError, ModelUnknownError, SetupError
 
 pytestmark = pytest.mark.slow
@@ -17,12 +18,12 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def encoder(seed0_weights):
-    return load_encoder("fmcib", seed0_weights, device="cpu")
+    return load_encoder("fmcib", seed0_weights, device="cpu", engine="torch")
 
 
 @pytest.fixture(scope="module")
 def bf16_encoder(seed0_weights):
-    return load_encoder("fmcib", seed0_weights, device="cpu", precision="bf16")
+    return load_encoder("fmcib", seed0_weights, device="cpu", precision="bf16", engine="torch")
 
 
 def test_features_equal_the_reference(shared_data, encoder, bf16_encoder):
@@ -52,6 +53,26 @@ def test_batches_of_encode(encoder, monkeypatch, patches):
 def test_the_same_again_gives_the_same_bytes(encoder, bf16_encoder, patches):
     for each in (encoder, bf16_encoder):
         assert each.encode(patches.numpy()).tobytes() == each.encode(patches.numpy()).tobytes()
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 3])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_in_batches_of_one_size_company_makes_no_difference(
+    encoder, bf16_encoder, patches, precision, n_threads
+):
+    fixed = FixedBatches(encoder if precision == "fp32" else bf16_encoder)
+    before = torch.get_num_threads()
+    torch.set_num_threads(n_threads)
+    try:
+        together = fixed.encode(patches.numpy())
+        order = [3, 7, 0, 5, 1, 6, 2, 4]
+        mixed = fixed.encode(patches[order].numpy())
+        alone = fixed.encode(patches[5:6].numpy())
+    finally:
+        torch.set_num_threads(before)
+
+    assert mixed.tobytes() == together[order].tobytes()
+    assert alone[0].tobytes() == together[5].tobytes()
 
 
 def test_a_callers_settings_do_not_count_and_come_back(encoder, patches):
@@ -139,7 +160,11 @@ import pathlib
 import numpy as np
 from oncofm.encoders import load_encoder
 encoder = load_encoder(
-    "fmcib", pathlib.Path({str(seed0_weights)!r}), device="cpu", precision={precision!r}
+    "fmcib",
+    pathlib.Path({str(seed0_weights)!r}),
+    device="cpu",
+    precision={precision!r},
+    engine="torch",
 )
 encoder.encode(np.zeros((2, 1, 50, 50, 50), np.float32))
 print(pathlib.Path("/proc/self/status").read_text())

@@ -153,10 +153,51 @@ def test_verify_refuses(tmp_path):
 
 def test_without_weights():
     assert isinstance(run("verify").exception, WeightsMissingError)
+    assert isinstance(run("prepare").exception, WeightsMissingError)
     listed = run("list")
     assert listed.exit_code == 0
     assert "not found; about 738,451,713 bytes to fetch" in listed.stdout
 
 
+@pytest.mark.parametrize("cosine", [0.99999, None])
+def test_prepare(monkeypatch, tmp_path, cosine):
+    from oncofm.encoders import prepare
+    from oncofm.encoders.prepared import Note, PreparedModel
+
+    asked = []
+    shas = dict.fromkeys(("weights_sha256", "xml_sha256", "bin_sha256"), "0" * 64)
+    versions = {"oncofm": "0", "openvino": "0", "torch": "0"}
+    facts = {"weights_bytes": 1, "weights_modified_s": 1, "largest_difference": 1.24e-5}
+    note = Note(model="fmcib", smallest_cosine_bf16=cosine, **shas, **versions, **facts)
+
+    def pretend(card, weights, sha256):
+        asked.append((card.name, weights, sha256))
+        return PreparedModel(tmp_path / "mine.torch.openvino", note)
+
+    monkeypatch.setattr(prepare, "prepare", pretend)
+    path = tmp_path / "mine.torch"
+    path.write_bytes(b"weights")
+
+    ended = run("prepare", "--weights", path, "--sha256", "a" * 64)
+
+    assert ended.exit_code == 0
+    assert asked == [("fmcib", path, "a" * 64)]
+    assert ended.stdout.startswith(f"{path}.openvino\nLargest difference to torch 1.2e-05\n")
+    assert ("cosine in bf16 0.99999" in ended.stdout) == (cosine is not None)
+
+
+def test_list_shows_what_is_prepared(published, home):
+    _, url = published
+    fetched = run("fetch", "--url", url)
+    assert "`oncofm weights prepare`" in fetched.stdout
+    assert "prepared no" in run("list").stdout
+
+    folder = home / f"{FILE}.openvino"
+    folder.mkdir()
+    (folder / "prepared.json").write_text("{}")
+    assert f"prepared {folder}" in run("list").stdout
+
+
 def test_an_unknown_model():
     assert isinstance(run("fetch", "gpt").exception, ModelUnknownError)
+    assert isinstance(run("prepare", "gpt").exception, ModelUnknownError)

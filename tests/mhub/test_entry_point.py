@@ -39,7 +39,7 @@ def test_without_a_workflow_it_says_which_there_are(mhub_run):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["-w", "defalt"], "Model fmcib has no workflow 'defalt'; choose one of default, from_"),
+        (["-w", "defalt"], "Model fmcib has no workflow 'defalt'; choose one of biomarkers, d"),
         (["-w", "../default"], "Model fmcib has no workflow '../default'; choose one of"),
         (["-w", "default", "--model", "lungs"], "There is no model 'lungs'; choose one with"),
         (["-w", "default", "-c", "x.yml"], "Give either --workflow or --config, not both."),

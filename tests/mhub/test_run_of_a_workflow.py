@@ -47,7 +47,7 @@ def test_a_workflow_file_with_options(samples, oncofm_run, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--workflow", "defalt"], "Model fmcib has no workflow 'defalt'; choose one of default,"),
+        (["--workflow", "defalt"], "Model fmcib has no workflow 'defalt'; choose one of bio"),
         (["--workflow", "absent.yml"], "Workflow file absent.yml cannot be read"),
         (["--workflow", "default", "--seeds", "x.csv"], "A workflow takes one INPUT and no"),
         (["--workflow", "default", "other"], "A workflow takes one INPUT and no --seeds."),

@@ -21,12 +21,14 @@ ROI_NAMES = {
 }
 ORIGINS = {
     "default": "seg",
+    "biomarkers": "seg",
     "from_rtstruct": "rtstruct",
     "from_json": "json",
     "from_nifti_mask": "mask",
     "from_slicer": "markup",
     "from_centroids": "json",
 }
+MORE = {"biomarkers": {"predictions.csv", "report.html", "sr"}}
 
 _CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.chmod", "os.link", "os.symlink")
 
@@ -57,7 +59,8 @@ def test_rows_are_the_features_at_the_true_centres(
     predictions = table[[f"pred_{number}" for number in range(4096)]].to_numpy()
     np.testing.assert_array_equal(predictions.astype(np.float32), result.features(sample.case_id))
     names = {path.name for path in result.output.iterdir()}
-    assert names == {sample.case_id, "cases.csv", "features.csv", "features.parquet", "run.json"}
+    tables = {"cases.csv", "features.csv", "features.parquet", "run.json"}
+    assert names == {sample.case_id} | tables | MORE.get(workflow, set())
     assert snapshot(sample.folder) == before
     assert list(scratch.iterdir()) == []
 

@@ -7,7 +7,7 @@ from oncofm.imaging.geometry import Geometry
 from oncofm.imaging.patch import PatchSpec, sample_patch
 from oncofm.seeds.seed import RejectedSeed, Seed, SeedSource
 from oncofm.workflow.case import Case, CaseState
-from oncofm.workflow.job import exit_code
+from oncofm.workflow.describe import exit_code
 from oncofm.workflow.run import run_cases
 
 SPEC = PatchSpec()

@@ -116,7 +116,7 @@ WAYS = {"mhub.run": run_workflow, "without mhubio": run_job}
 
 def measure(way: str, warm_up: Path, source: Path, output: Path, answer: Path) -> None:
     """Run once, in a process of its own, and write down what it took."""
-    from oncofm.workflow.job import peak_memory_mib
+    from oncofm.workflow.timing import peak_memory_mib
 
     # Peak memory starts at what importing costs.
     WAYS[way](warm_up, output / "warm")

@@ -18,18 +18,12 @@ from oncofm.errors import WorkflowInvalidError
 from oncofm.results.files import prepare_output_folder
 from oncofm.workflow.case import CaseOutcome
 from oncofm.workflow.gather import Worklist, gather
-from oncofm.workflow.job import (
-    JobResult,
-    Report,
-    Timing,
-    check_free_space,
-    encode,
-    start_loading,
-    write_results,
-)
+from oncofm.workflow.job import JobResult, Report, encode, start_loading
 from oncofm.workflow.mhub.table import write_mhub_features
 from oncofm.workflow.settings import Settings
 from oncofm.workflow.survey import Survey
+from oncofm.workflow.timing import Timing
+from oncofm.workflow.write import check_free_space, write_results
 
 
 @dataclass

@@ -158,7 +158,9 @@ def _place(volume: Volume) -> tuple[Path, str]:
 
 def _file_of(annotation: Annotation) -> Path:
     origin = annotation.origin
-    return origin if isinstance(origin, Path) else _path_of(origin)
+    if isinstance(origin, InstanceRecord):
+        return _path_of(origin)
+    return origin if isinstance(origin, Path) else origin.path
 
 
 def _path_of(instance: InstanceRecord) -> Path:

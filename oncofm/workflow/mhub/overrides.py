@@ -63,11 +63,17 @@ _PLACES = {
     "weights": ("FeatureExtractor", "weights"),
     "expected_sha256": ("FeatureExtractor", "sha256"),
     "profile": ("FeatureExtractor", "profile"),
+    "engine": ("FeatureExtractor", "engine"),
     "device": ("FeatureExtractor", "device"),
     "precision": ("FeatureExtractor", "precision"),
     "batch_size": ("FeatureExtractor", "batch_size"),
     "heads": ("BiomarkerPredictor", "heads"),
+    "jitter": ("BiomarkerPredictor", "jitter"),
     "sr": ("ResultExporter", "sr"),
+    "sr_features": ("ResultExporter", "sr_features"),
+    "revises": ("ResultExporter", "revises"),
+    "key_images": ("ResultExporter", "key_images"),
+    "report": ("ResultExporter", "report"),
 }
 """Where our modules take the settings from."""
 

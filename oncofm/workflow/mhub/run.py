@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from oncofm.errors import SettingInvalidError, SetupError, WorkflowInvalidError
-from oncofm.workflow.job import EXIT_DONE, EXIT_SOME_NOT_DONE, EXIT_USAGE, Report
+from oncofm.workflow.describe import EXIT_DONE, EXIT_SOME_NOT_DONE, EXIT_USAGE
+from oncofm.workflow.job import Report
 from oncofm.workflow.mhub.context import WorkflowContext
 from oncofm.workflow.mhub.models import MhubModel, Workflow, load_modules
 from oncofm.workflow.mhub.overrides import Override, apply_overrides, declared_keys

@@ -1,0 +1,1 @@
+"""Many cases: read by several processes, encoded together, durable, resumable."""

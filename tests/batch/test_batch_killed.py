@@ -1,0 +1,152 @@
+"""A batch that is killed, terminated, or started twice: nothing is lost and nothing comes twice."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from batches import leftovers, tables_of, write_tiny_study
+
+from oncofm.workflow.batch.ledger import read_ledger
+
+PROGRAM = Path(__file__).with_name("batch_program.py")
+PYTHONPATH = f"{PROGRAM.parent}{os.pathsep}{PROGRAM.parents[1]}"
+N_KILLS = 50
+
+
+def start(how, source, output, pace_s=0.0):
+    command = [sys.executable, str(PROGRAM), how, str(source), str(output), str(pace_s)]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        env=os.environ | {"PYTHONPATH": PYTHONPATH},
+    )
+    assert process.stdout.readline().strip() == "ready"
+    return process
+
+
+def finish(how, source, output):
+    process = start(how, source, output)
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    return tables_of(output)
+
+
+def session_of(process):
+    """Process ids of everything that it has started and that still runs."""
+    alive = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal():
+            try:
+                state, *_, session = (folder / "stat").read_text().rsplit(")", 1)[1].split()[:4]
+            except OSError:
+                continue
+            if int(session) == process.pid and state != "Z":
+                alive.append(int(folder.name))
+    return alive
+
+
+def wait_until_alone(process, seconds):
+    end = time.monotonic() + seconds
+    while session_of(process) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert session_of(process) == []
+
+
+@pytest.fixture(scope="module")
+def hundred(tmp_path_factory):
+    """100 tiny studies."""
+    folder = tmp_path_factory.mktemp("hundred")
+    for number in range(100):
+        write_tiny_study(folder / f"study-{number:03d}", number)
+    return folder
+
+
+@pytest.mark.slow
+def test_killed_at_fifty_random_moments(hundred, tmp_path):
+    undisturbed = finish("processes", hundred, tmp_path / "undisturbed")
+    rng = random.Random(2024)
+    output = tmp_path / "killed"
+    n_done = []
+    for number in range(N_KILLS):
+        how = "processes" if number % 10 == 0 else "here"
+        process = start(how, hundred, output, pace_s=0.2)
+        try:
+            process.wait(rng.uniform(0.0, 6.0 if how == "processes" else 1.6))
+        except subprocess.TimeoutExpired:
+            process.kill()
+        process.wait()
+        wait_until_alone(process, 10)
+        n_done.append(count_done(output))
+    assert n_done == sorted(n_done), "something that was done is done no more"
+    assert len(set(n_done)) > 12, "too few of the kills came in between"
+    assert finish("processes", hundred, output) == undisturbed
+    with read_ledger(output) as ledger:
+        assert len(ledger.results()) == 100
+        assert sum(entry.n_done for entry in ledger.results().values()) == 300
+        known = {name for files in ledger.parts().values() for name in files}
+    assert {path.name for path in (output / "parts").iterdir()} == known
+    assert leftovers(output) == []
+
+
+def count_done(output):
+    try:
+        with read_ledger(output) as ledger:
+            return len(ledger.results())
+    except Exception:  # killed before there was a ledger
+        return 0
+
+
+@pytest.fixture
+def twelve(tmp_path):
+    for number in range(12):
+        write_tiny_study(tmp_path / "in" / f"study-{number}", number)
+    return tmp_path / "in"
+
+
+def test_terminated_it_ends_in_order(twelve, tmp_path):
+    """A signal to the whole group, as job systems send it, with a second start in between."""
+    process = start("processes", twelve, tmp_path / "out", pace_s=0.3)
+    assert process.stdout.readline() == "start\n"
+    assert process.stdout.readline() == "case\n"
+    second = start("here", twelve, tmp_path / "out")
+    said, _ = second.communicate(timeout=60)
+    assert second.returncode == 1
+    assert said.startswith("Another process writes to")
+    os.killpg(process.pid, signal.SIGTERM)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert set(said.split()) <= {"case"}
+    assert session_of(process) == []
+    with read_ledger(tmp_path / "out") as ledger:
+        entries = list(ledger.results().values())
+    assert 1 + said.split().count("case") == len(entries) < 12
+    assert {entry.state for entry in entries} == {"done"}
+    assert not (tmp_path / "out" / "features.parquet").exists()
+    assert finish("here", twelve, tmp_path / "out") == finish("here", twelve, tmp_path / "whole")
+
+
+def test_readers_do_not_outlive_a_parent_that_was_killed(twelve, tmp_path):
+    process = start("processes", twelve, tmp_path / "out", pace_s=0.3)
+    process.stdout.readline(), process.stdout.readline()
+    assert len(session_of(process)) >= 3
+    process.kill()
+    process.wait()
+    wait_until_alone(process, 10)
+
+
+def test_the_output_of_a_killed_process_can_be_thrown_away(twelve, tmp_path):
+    process = start("here", twelve, tmp_path / "out", pace_s=0.3)
+    process.stdout.readline(), process.stdout.readline()
+    process.kill()
+    process.wait()
+    shutil.rmtree(tmp_path / "out")
+    assert finish("here", twelve, tmp_path / "out")

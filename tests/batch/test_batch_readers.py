@@ -1,0 +1,205 @@
+"""Reader processes: what happens in one stays in it."""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import bombs
+import numpy as np
+import pytest
+from batches import write_volume
+from fakes import VoxelEncoder, voxels_of
+
+from oncofm.errors import BatchError
+from oncofm.imaging.patch import PatchSpec, sample_patch
+from oncofm.imaging.volume_file import VolumeFile
+from oncofm.seeds.table import seed_table
+from oncofm.workflow.batch import readers as readers_module
+from oncofm.workflow.batch.compute import compute_items
+from oncofm.workflow.batch.items import Item
+from oncofm.workflow.batch.reader import ItemEnd, ItemFailed
+from oncofm.workflow.batch.readers import Readers
+from oncofm.workflow.settings import Settings
+
+PATCH_BYTES = 50**3 * 4
+
+
+@pytest.fixture(scope="module")
+def volume(tmp_path_factory):
+    return write_volume(tmp_path_factory.mktemp("volume") / "v.mha")
+
+
+def points(volume, n_seeds):
+    positions = np.random.default_rng(n_seeds).uniform(-25, 25, (n_seeds, 3))
+    columns = dict(zip(("coordX", "coordY", "coordZ"), positions.T.tolist(), strict=True))
+    return seed_table(Path("table"), {"image_path": [str(volume)] * n_seeds, **columns})
+
+
+def good(position, volume, n_seeds=2):
+    return Item(position, f"good-{position}", "", (volume,), points(volume, n_seeds))
+
+
+def bad(position, kind, tmp_path, *more):
+    return Item(position, f"bad-{position}", "", (kind(tmp_path), *more))
+
+
+def check(outcome, item):
+    (case,) = outcome.outcomes
+    volume = VolumeFile(item.paths[-1])
+    for lesion, seed in zip(case.lesions, item.seeds.seeds, strict=True):
+        patch = sample_patch(volume, seed.position_mm, PatchSpec())
+        np.testing.assert_array_equal(lesion.features, voxels_of(patch.voxels[None])[0])
+
+
+def children():
+    """Process ids of the readers that this process has now."""
+    folder = Path(f"/proc/{os.getpid()}/task")
+    texts = [(task / "children").read_text() for task in folder.iterdir()]
+    pids = [int(pid) for text in texts for pid in text.split()]
+    return [pid for pid in pids if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def test_a_crash_takes_down_its_item_and_nothing_else(volume, tmp_path):
+    kinds = [bombs.Exits, bombs.Crashes, bombs.Raises, bombs.RunsOutOfMemory, bombs.DiesSoon]
+    items = []
+    for kind in kinds:
+        items.append(good(len(items), volume))
+        more = (volume,) if kind is bombs.DiesSoon else ()
+        items.append(bad(len(items), kind, tmp_path, *more))
+    last = items[-1]
+    items[-1] = Item(last.position, last.item_id, "", last.paths, points(volume, 3000))
+    items.append(good(len(items), volume))
+    slow = VoxelEncoder()
+    with Readers(items, Settings(), n_processes=2) as readers:
+        found = {}
+        for outcome in compute_items(readers.messages(), lambda: slow):
+            assert outcome.position not in found
+            found[outcome.position] = outcome
+    assert found.keys() == {item.position for item in items}
+    for item in items[::2]:
+        check(found[item.position], item)
+    failures = [found[item.position].failure for item in items[1::2]]
+    assert [(f.reason, f.message) for f in failures] == [
+        ("reader_crashed", says(1, 7)),
+        ("reader_crashed", says(3, -signal.SIGSEGV)),
+        ("reading_failed", "Item bad-5 failed while reading (RuntimeError)."),
+        ("reading_failed", "Item bad-7 failed while reading (MemoryError)."),
+        ("reader_crashed", says(9, 9)),
+    ]
+    assert found[9].outcomes, "it died before it had sent a chunk"
+    assert children() == []
+
+
+def says(number, code):
+    return (
+        f"The process that read item bad-{number} ended with code {int(code)}; one of its files "
+        "may crash the decoder."
+    )
+
+
+def test_an_item_that_takes_too_long(volume, tmp_path):
+    items = [bad(0, bombs.Hangs, tmp_path), good(1, volume)]
+    started = time.monotonic()
+    with Readers(items, Settings(), n_processes=1, time_limit_s=1.0) as readers:
+        messages = list(readers.messages())
+    assert time.monotonic() - started < 30
+    failed = messages[0]
+    assert isinstance(failed, ItemFailed)
+    assert (failed.position, failed.reason) == (0, "time_limit")
+    assert failed.message == (
+        "Item bad-0 took longer than 1 s to read; look at its files, or allow more with "
+        "--time-limit."
+    )
+    assert isinstance(messages[-1], ItemEnd)
+    assert messages[-1].position == 1
+
+
+@pytest.mark.slow
+def test_nobody_runs_ahead_of_who_takes_the_messages(volume):
+    """3000 lesions are 1.5 GB of patches; a few chunks of 16 MB may be under way."""
+    with Readers([good(0, volume, 3000)], Settings(), n_processes=1) as readers:
+        messages = readers.messages()
+        assert len(next(messages).lesions) == 32
+        before = resident_bytes()
+        time.sleep(3)
+        assert resident_bytes() - before < 4 * 32 * PATCH_BYTES
+        (reader,) = children()
+        assert resident_bytes(reader) < 500e6
+        assert len(next(messages).lesions) == 32
+
+
+@pytest.mark.slow
+def test_waiting_for_who_takes_the_messages_is_no_time_of_the_item(volume):
+    seeds = points(volume, 5000)
+    away = seed_table(Path("table"), {**seeds.columns, "coordX": [900.0] * 5000})
+    item = Item(0, "many", "", (volume,), away)
+    with Readers([item], Settings(), n_processes=1, time_limit_s=3.0) as readers:
+        messages = readers.messages()
+        seen = [next(messages)]
+        time.sleep(4)
+        seen += messages
+    assert isinstance(seen[-1], ItemEnd)
+    assert sum(len(message.lesions) for message in seen[:-1]) == 5000
+
+
+def resident_bytes(pid="self"):
+    pages = Path(f"/proc/{pid}/statm").read_text().split()[1]
+    return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.slow
+def test_ended_early_leaves_no_process(volume):
+    with Readers([good(n, volume, 500) for n in range(5)], Settings()) as readers:
+        next(readers.messages())
+        assert children()
+    assert children() == []
+    assert not [t for t in threading.enumerate() if t.name.startswith("reader-")]
+
+
+def test_no_more_are_handed_out(volume):
+    with Readers((good(n, volume) for n in range(1000)), Settings(), n_processes=1) as readers:
+        ends = 0
+        for message in readers.messages():
+            ends += isinstance(message, ItemEnd)
+            readers.hand_out_no_more()
+    assert 1 <= ends <= 3
+
+
+@pytest.mark.slow
+def test_a_signal_to_all_processes_reaches_none_of_the_readers(volume):
+    with Readers([good(n, volume, 40) for n in range(3)], Settings(), n_processes=1) as readers:
+        messages = readers.messages()
+        seen = [next(messages)]
+        for pid in children():
+            os.kill(pid, signal.SIGTERM)
+            os.kill(pid, signal.SIGINT)
+        seen += messages
+    assert not [message for message in seen if isinstance(message, ItemFailed)]
+    assert sum(isinstance(message, ItemEnd) for message in seen) == 3
+
+
+def test_a_process_that_cannot_begin(volume, monkeypatch):
+    monkeypatch.setattr(readers_module, "serve", exits_at_once)
+    with (
+        Readers([good(0, volume)], Settings()) as readers,
+        pytest.raises(BatchError, match=r"A reader process ended with code 3 before it could"),
+    ):
+        list(readers.messages())
+
+
+def exits_at_once(*_):
+    os._exit(3)
+
+
+def test_what_goes_wrong_with_the_list_of_items_is_raised(volume):
+    def items():
+        yield good(0, volume)
+        raise OSError("the list ends here")
+
+    with (
+        Readers(items(), Settings(), n_processes=1) as readers,
+        pytest.raises(OSError, match="the list ends here"),
+    ):
+        list(readers.messages())
