@@ -42,6 +42,7 @@ def test_every_warning_code_in_the_code_is_documented():
         "docs/differences.md",
         "docs/workflows.md",
         "docs/batch.md",
+        "docs/scale.md",
     ],
 )
 def test_links_lead_somewhere(name):

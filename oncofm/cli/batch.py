@@ -8,7 +8,7 @@ from typer.core import TyperGroup
 
 from oncofm.cli import run as run_options
 from oncofm.cli.process import show_tracebacks
-from oncofm.cli.progress import show_progress
+from oncofm.cli.progress import show_batch_progress
 from oncofm.cli.run import Engine, Per, Precision, Profile, ReportFeatures, ReportStyle, SeedKind
 from oncofm.errors import SettingInvalidError
 
@@ -53,6 +53,16 @@ def run(
     time_limit: float = typer.Option(
         600.0, "--time-limit", min=1.0, help="Seconds that reading one case may take."
     ),
+    cluster: str = typer.Option(
+        "",
+        "--cluster",
+        metavar="dask://HOST:PORT",
+        help="Let the workers of a dask scheduler compute; they need weights and inputs under the "
+        "same paths.",
+    ),
+    metrics: Path | None = typer.Option(
+        None, "--metrics", help="File for Prometheus (node exporter's text format), kept fresh."
+    ),
     weights: Path | None = run_options.WEIGHTS,
     sha256: str | None = run_options.SHA256,
     kinds: list[SeedKind] | None = run_options.KINDS,
@@ -83,6 +93,8 @@ def run(
 
     if debug:
         show_tracebacks()
+    if cluster and not cluster.startswith("dask://"):
+        raise SettingInvalidError(f"--cluster {cluster} is not of the form dask://HOST:PORT.")
     settings = Settings(
         weights=weights,
         expected_sha256=sha256,
@@ -109,8 +121,9 @@ def run(
         retry_failed=retry_failed,
         limit=limit,
         shard=_shard(shard),
+        cluster=cluster,
     )
-    with show_progress(json_progress) as report:
+    with show_batch_progress(json_progress, metrics) as report:
         result = run_batch(source, output, settings, options, report)
     if result.manifest is None:
         typer.echo(f"ended early; go on with --resume; finished cases are in {output}", err=True)

@@ -21,6 +21,13 @@ def demo(
     weights: Path | None = typer.Option(
         None, "--weights", help="Real weights. Default: seeded random weights without meaning."
     ),
+    cases: int | None = typer.Option(
+        None,
+        "--cases",
+        min=1,
+        help="Instead of that, write as many small cases to OUT/cohort, 30 % of them broken in "
+        "many ways, with expected.csv: something to try `oncofm batch` on.",
+    ),
 ) -> int:
     """Make a small phantom study and take it all the way: features, biomarkers, SR, report.
 
@@ -35,6 +42,8 @@ def demo(
     from oncofm.workflow.settings import Settings
 
     prepare_output_folder(output)
+    if cases is not None:
+        return _write_cohort(output, cases)
     study = write_demo_study(output / "study", seed=_SEED)
     settings = Settings(
         weights=weights,
@@ -50,6 +59,27 @@ def demo(
     if result.manifest.summary.exit_code == 0:
         _show(study.lesions, result, results)
     return result.manifest.summary.exit_code
+
+
+def _write_cohort(output: Path, n_cases: int) -> int:
+    import csv
+
+    from oncofm.demo.cohort import write_cohort
+
+    written = write_cohort(output / "cohort", n_cases, seed=_SEED)
+    with (output / "expected.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["study_uid", "defect", "level", "case_id", "state", "reason"])
+        for case in written:
+            for row in case.expected:
+                facts = (row.level, row.case_id, row.state, row.reason)
+                writer.writerow([case.study_uid, case.defect, *facts])
+    n_healthy = sum(case.is_healthy for case in written)
+    typer.echo(
+        f"{n_cases} cases, {n_healthy} of them healthy, in {output / 'cohort'}; how each ends: "
+        f"{output / 'expected.csv'}\ntry: oncofm batch {output / 'cohort'} {output / 'results'}"
+    )
+    return 0
 
 
 def _show(lesions: "tuple[Lesion, ...]", result: "JobResult", results: Path) -> None:

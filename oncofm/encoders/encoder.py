@@ -32,6 +32,29 @@ class Weights:
     random_seed: int | None = None
 
 
+@dataclass(frozen=True)
+class EncoderFacts:
+    """What an encoder is, without the network.
+
+    Attributes
+    ----------
+    weights, device, precision, engine, n_features, batch_size
+        As in `Encoder`.
+    """
+
+    weights: Weights
+    device: str
+    precision: str
+    engine: str
+    n_features: int
+    batch_size: int
+
+    @classmethod
+    def of(cls, encoder: "Encoder") -> "EncoderFacts":
+        """Describe an encoder."""
+        return cls(**{name: getattr(encoder, name) for name in cls.__dataclass_fields__})
+
+
 class Encoder(Protocol):
     """Patches in, features out.
 

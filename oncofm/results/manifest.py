@@ -10,7 +10,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 import oncofm
-from oncofm.encoders.encoder import Encoder
+from oncofm.encoders.encoder import Encoder, EncoderFacts
 from oncofm.results.files import write_text
 
 RESEARCH_USE = "For research use only. Not for clinical care. Not a medical device."
@@ -128,7 +128,7 @@ class RunManifest(_Section):
     finished_at: str
 
 
-def describe_weights(encoder: Encoder) -> str:
+def describe_weights(encoder: Encoder | EncoderFacts) -> str:
     """Say in a few words which weights ran; random ones are named as such."""
     weights = encoder.weights
     if weights.random_seed is not None:
@@ -136,7 +136,7 @@ def describe_weights(encoder: Encoder) -> str:
     return weights.path.name if weights.path else weights.model
 
 
-def describe_model(encoder: Encoder) -> Model:
+def describe_model(encoder: Encoder | EncoderFacts) -> Model:
     """Describe a loaded encoder for the manifest."""
     return Model(
         name=encoder.weights.model,
@@ -167,7 +167,7 @@ def describe_software() -> Software:
     )
 
 
-def provenance(encoder: Encoder, configuration: Configuration) -> Provenance:
+def provenance(encoder: Encoder | EncoderFacts, configuration: Configuration) -> Provenance:
     """Derive the columns that every table repeats."""
     return Provenance(
         software=f"oncofm {oncofm.__version__}",

@@ -139,7 +139,10 @@ TABLE_SUFFIXES = tuple(_WRITERS)
 def _column(values: list, kind: type) -> pa.Array:
     if kind is str:
         builder = StringBuilder()
-        builder.append_values(values)
+        # Names of files may hold bytes that are no text.
+        builder.append_values(
+            [value and value.encode(errors="backslashreplace").decode() for value in values]
+        )
         return builder.finish()
     numpy_type, arrow_type = {
         int: (np.int64, pa.int64()),

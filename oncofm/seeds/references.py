@@ -212,14 +212,12 @@ def referenced_series(source: Source) -> frozenset[str]:
     frozenset of str
         Series Instance UIDs; none if the object names none or cannot be read.
     """
-    with source.open() as file:
-        try:
+    try:
+        with source.open() as file:
             dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=[*_PATHS])
-            return frozenset(
-                uid for path in _PATHS.values() for uid in _series_uids([dataset], path)
-            )
-        except Exception:  # whoever reads the object itself says what is wrong with it
-            return frozenset()
+        return frozenset(uid for path in _PATHS.values() for uid in _series_uids([dataset], path))
+    except Exception:  # whoever reads the object itself says what is wrong with it
+        return frozenset()
 
 
 _PATHS = {

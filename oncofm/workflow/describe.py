@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from oncofm.biomarkers.head import Head
-from oncofm.encoders.encoder import Encoder
+from oncofm.encoders.encoder import Encoder, EncoderFacts
 from oncofm.results.manifest import (
     Configuration,
     Inputs,
@@ -23,7 +23,7 @@ from oncofm.workflow.timing import peak_memory_mib
 EXIT_DONE, EXIT_USAGE, EXIT_SOME_NOT_DONE, EXIT_NONE_DONE = 0, 1, 2, 3
 
 
-def configure(encoder: Encoder, settings: Settings) -> Configuration:
+def configure(encoder: Encoder | EncoderFacts, settings: Settings) -> Configuration:
     """Gather what identifies a configuration: everything that can change a feature."""
     return Configuration(
         model=encoder.weights.model,
@@ -49,7 +49,7 @@ def exit_code(states: Sequence[CaseState], n_broken: int = 0) -> int:
 def describe_run(
     worklist: Worklist,
     outcomes: Sequence[CaseOutcome],
-    encoder: Encoder,
+    encoder: Encoder | EncoderFacts,
     configuration: Configuration,
     seconds: dict[str, float],
     reports: Reports | None,

@@ -33,7 +33,6 @@ class ReadersHere:
     def __init__(self, items, settings, *, keep_volumes=False, n_processes=2, time_limit_s=600.0):
         self._arguments = (settings, keep_volumes)
         self._items = items
-        self._stopped = False
 
     def __enter__(self):
         return self
@@ -41,13 +40,8 @@ class ReadersHere:
     def __exit__(self, *_):
         pass
 
-    def hand_out_no_more(self):
-        self._stopped = True
-
     def messages(self):
         for item in self._items:
-            if self._stopped:
-                return
             yield from read_item(item, *self._arguments)
 
 

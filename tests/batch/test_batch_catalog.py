@@ -131,6 +131,24 @@ def test_an_annotation_in_another_study_joins_its_images(studies, catalog):
     assert item.item_id == "2.25.1"
 
 
+def test_files_named_after_a_series_join_it(studies, catalog):
+    items = catalog_items(studies, catalog)
+    (series_uid,) = [
+        series.series_uid
+        for series in read_scan(items[0].catalog, items[0].places).series
+        if series.modality == "CT"
+    ]
+    (studies / "points").mkdir()
+    for name in (f"{series_uid}.json", f"{series_uid}.mrk.json", "any.json", "notes.txt"):
+        (studies / "points" / name).write_text("{}")
+    found = by_id(catalog_items(studies, catalog))
+    assert len(found) == 6
+    assert sum(name.endswith(".json") for name in files_of(found[items[0].item_id])) == 2
+    assert sorted(files_of(found[str(studies / "points")])) == [
+        str(studies / "points" / "any.json"), str(studies / "points" / "notes.txt"),
+    ]  # fmt: skip
+
+
 def test_archives_in_folders_are_looked_into(studies, catalog):
     study = studies / "study-0"
     archive = studies / "study-0.zip"

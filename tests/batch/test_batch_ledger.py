@@ -101,6 +101,18 @@ def test_a_transaction_is_all_or_nothing(tmp_path):
         assert list(ledger.parts()) == [1]
 
 
+def test_who_reads_while_it_is_closed_stops_nothing(tmp_path):
+    with open_ledger(tmp_path) as ledger:
+        ledger.commit(1, {}, [entry("a")])
+        reading = read_ledger(tmp_path)
+        other = reading.__enter__()
+    assert list(other.entries()) == ["a"]
+    reading.__exit__(None, None, None)
+    with open_ledger(tmp_path) as ledger:
+        assert list(ledger.entries()) == ["a"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["ledger.lock", "ledger.sqlite"]
+
+
 def test_a_ledger_on_a_read_only_disk(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -172,10 +184,10 @@ def case_rows(name):
 
 
 def test_many_rows_are_read_some_at_a_time(tmp_path):
-    parts = {1: write(tmp_path, 1, ("a", 1500), ("b", 1500), ("c", 3))}
+    parts = {1: write(tmp_path, 1, ("a", 5000), ("b", 5000), ("c", 3))}
     wanted = [(0, 1, name) for name in "abc"]
     sizes = [len(rows.columns) for rows in merge_parts([(tmp_path, parts)], wanted, "features")]
-    assert sizes == [1500, 1500, 3]
+    assert sizes == [5000, 5000, 3]
 
 
 def test_a_part_is_read_once_however_sources_interleave(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from itertools import takewhile
 from pathlib import Path
 
 import bombs
@@ -158,13 +159,14 @@ def test_ended_early_leaves_no_process(volume):
     assert not [t for t in threading.enumerate() if t.name.startswith("reader-")]
 
 
-def test_no_more_are_handed_out(volume):
-    with Readers((good(n, volume) for n in range(1000)), Settings(), n_processes=1) as readers:
-        ends = 0
+def test_items_that_end_early_end_the_messages(volume):
+    ends: list[ItemEnd] = []
+    items = takewhile(lambda _: not ends, (good(n, volume) for n in range(1000)))
+    with Readers(items, Settings(), n_processes=1) as readers:
         for message in readers.messages():
-            ends += isinstance(message, ItemEnd)
-            readers.hand_out_no_more()
-    assert 1 <= ends <= 3
+            if isinstance(message, ItemEnd):
+                ends.append(message)
+    assert 1 <= len(ends) <= 3
 
 
 @pytest.mark.slow

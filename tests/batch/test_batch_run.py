@@ -438,6 +438,20 @@ def test_heads_say_the_same_in_a_batch(batch, studies, tmp_path, monkeypatch):
     assert not (run.output / "predictions.csv").exists()
 
 
+def test_points_beside_the_images(batch, studies):
+    from oncofm.demo.markups import write_centroids
+    from oncofm.demo.phantom import chest_scene
+
+    uids = [row["case_id"] for row in batch(studies, "segments").rows("case")]
+    lesions = chest_scene(0).lesions[:2]
+    for uid in uids:
+        points = [lesion.centre_mm for lesion in lesions]
+        write_centroids(studies / f"{uid}.json", points, [lesion.label for lesion in lesions])
+    run = batch(studies, settings=Settings(seed_kinds=("points",)))
+    assert run.result.exit_code == 0
+    assert [row["n_done"] for row in run.rows("case")] == ["2"] * 5
+
+
 # --- what a header or a name may hold -----------------------------------------------------
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from oncofm.errors import BatchError, InputNotFoundError, UnreadableFileError
 from oncofm.imaging.scan import (
+    NOT_DICOM,
     DicomScan,
     InstanceRecord,
     SkippedFile,
@@ -41,13 +42,18 @@ CREATE TABLE IF NOT EXISTS studies (
 );
 """
 """Paths are bytes, as file systems have them: not every name is a text."""
+_NAMED = "named "
 _ANNOTATIONS = ("SEG", "RTSTRUCT", "SR")
 _FOLDERS_AT_A_TIME = 64
 
 
 @dataclass(frozen=True)
 class _Place:
-    """The files of one study in one folder."""
+    """The files of one study in one folder; or those of no study, but with a name in common.
+
+    Files that are no DICOM have no study; those of points, which may be named after a series, are
+    kept apart by ``named `` and that name in its place.
+    """
 
     path: str
     study_uid: str
@@ -190,7 +196,9 @@ def _scan_folder(
             os.fsencode(folder),
             study_uid,
             " ".join(sorted({instance.series_uid for instance in instances})),
-            " ".join(sorted(_references(instances))),
+            study_uid.removeprefix(_NAMED)
+            if study_uid.startswith(_NAMED)
+            else " ".join(sorted(_references(instances))),
             _digest([(name, *_facts_of(name, facts)) for name in names]),
             _pack(DicomScan(group_instances(instances), skipped)),
         )
@@ -248,8 +256,18 @@ def _by_study(
             studies.setdefault(instance.study_uid or series.series_uid, []).append(instance)
     for study_uid, instances in studies.items():
         yield study_uid, instances, (), [instance.source.name for instance in instances]
-    if scan.skipped:
-        yield "", [], scan.skipped, [file.name for file in scan.skipped]
+    others: dict[str, list[SkippedFile]] = {}
+    for file in scan.skipped:
+        others.setdefault(_name_of_points(file), []).append(file)
+    for name, files in others.items():
+        yield name, [], tuple(files), [file.name for file in files]
+
+
+def _name_of_points(file: SkippedFile) -> str:
+    name = os.path.basename(file.name)  # noqa: PTH119
+    if file.reason != NOT_DICOM or not name.endswith(".json"):
+        return ""
+    return _NAMED + as_text(name.removesuffix(".json").removesuffix(".mrk"))
 
 
 def _references(instances: Iterable[InstanceRecord]) -> set[str]:
@@ -294,15 +312,18 @@ def _connected(places: Iterable[_Place]) -> list[list[_Place]]:
 
     owner: dict[str, int] = {}
     for index, place in enumerate(places):
-        # Files of no study have nothing to do with each other, but for lying in one folder.
-        names = [f"study {place.study_uid}" if place.study_uid else f"folder {place.path}"]
-        names += [f"series {uid}" for uid in place.series_uids]
+        names = [f"series {uid}" for uid in place.series_uids]
+        if _is_study(place):
+            names.append(f"study {place.study_uid}")
         for name in names:
             parent[root(index)] = root(owner.setdefault(name, index))
     for index, place in enumerate(places):
-        for uid in place.referenced_uids:
-            if f"series {uid}" in owner:
-                parent[root(index)] = root(owner[f"series {uid}"])
+        names = [f"series {uid}" for uid in place.referenced_uids if f"series {uid}" in owner]
+        if not names and not _is_study(place):
+            # They have nothing to do with each other, but for lying in one folder.
+            names = [f"folder {place.path}"]
+        for name in names:
+            parent[root(index)] = root(owner.setdefault(name, index))
     groups: dict[int, list[_Place]] = {}
     for index, place in enumerate(places):
         groups.setdefault(root(index), []).append(place)
@@ -310,7 +331,12 @@ def _connected(places: Iterable[_Place]) -> list[list[_Place]]:
 
 
 def _item_id(group: Sequence[_Place]) -> str:
-    return min(place.study_uid or as_text(place.path) for place in group)
+    uids = [place.study_uid for place in group if _is_study(place)]
+    return min(uids) if uids else as_text(group[0].path)
+
+
+def _is_study(place: _Place) -> bool:
+    return place.study_uid != "" and not place.study_uid.startswith(_NAMED)
 
 
 def _item(position: int, group: Sequence[_Place], catalog: Path) -> Item:

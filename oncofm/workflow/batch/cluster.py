@@ -5,11 +5,10 @@ it writes nothing. A worker that dies takes its pieces with it, and dask gives t
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from oncofm.encoders.encoder import Encoder, Weights
+from oncofm.encoders.encoder import Encoder, EncoderFacts, FixedBatches
 from oncofm.errors import BatchError, MissingExtraError
 from oncofm.workflow.batch.compute import ItemOutcome, compute_items
 from oncofm.workflow.batch.items import Item
@@ -24,18 +23,6 @@ _PIECES_PER_WORKER = 4
 """How many pieces wait at a worker; bounds the memory of the scheduler and of this process."""
 _PATIENCE_S = 60.0
 """How long to wait for the scheduler, and for a first worker."""
-
-
-@dataclass(frozen=True)
-class EncoderFacts:
-    """What a worker's encoder is, without the network."""
-
-    weights: Weights
-    device: str
-    precision: str
-    engine: str
-    n_features: int
-    batch_size: int
 
 
 class Cluster:
@@ -96,7 +83,7 @@ class Cluster:
 
         starts = range(0, len(items), _ITEMS_PER_PIECE)
         pieces = (items[start : start + _ITEMS_PER_PIECE] for start in starts)
-        pending = as_completed(with_results=False)
+        pending = as_completed(loop=self._client.loop)
         given: dict[Any, Sequence[Item]] = {}
 
         def hand_out() -> None:
@@ -142,15 +129,7 @@ def _lost(item: Item) -> ItemOutcome:
 
 
 def _describe(settings: Settings) -> EncoderFacts:
-    encoder = _encoder(settings)
-    return EncoderFacts(
-        encoder.weights,
-        encoder.device,
-        encoder.precision,
-        encoder.engine,
-        encoder.n_features,
-        encoder.batch_size,
-    )
+    return EncoderFacts.of(_encoder(settings))
 
 
 def _compute(items: Sequence[Item], settings: Settings, keep_volumes: bool) -> list[ItemOutcome]:
@@ -167,4 +146,4 @@ def _encoder(settings: Settings) -> Encoder:
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(1) as loader:
-        return start_loading(loader, settings, Timing())()
+        return FixedBatches(start_loading(loader, settings, Timing())())

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from oncofm.biomarkers.head import Head
-from oncofm.encoders.encoder import Encoder
+from oncofm.encoders.encoder import EncoderFacts
 from oncofm.results.files import atomic_path
 from oncofm.results.manifest import (
     Configuration,
@@ -91,7 +91,7 @@ def finish(
     output: Path,
     ledger: Ledger,
     plan: Sequence[Item],
-    encoder: Encoder,
+    encoder: EncoderFacts,
     configuration: Configuration,
     heads: Sequence[Head],
     timing: Timing,
@@ -159,7 +159,7 @@ def _answered(item: Item, results: Mapping[str, Entry]) -> bool:
 
 
 def _write_empty(
-    output: Path, encoder: Encoder, configuration: Configuration, *, with_predictions: bool
+    output: Path, encoder: EncoderFacts, configuration: Configuration, *, with_predictions: bool
 ) -> None:
     """Write the tables of a batch without items: a shard may have none."""
     origin = provenance(encoder, configuration)

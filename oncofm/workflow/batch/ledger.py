@@ -6,10 +6,9 @@ this order, so a file that the ledger does not know is left over from a process 
 
 import fcntl
 import json
-import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -167,7 +166,17 @@ def open_ledger(folder: Path) -> Iterator[Ledger]:
         database.executescript(_SCHEMA)
         ledger = Ledger(database)
         _check_version(ledger, folder)
-        yield ledger
+        try:
+            yield ledger
+        finally:
+            _make_plain(database)
+
+
+def _make_plain(database: sqlite3.Connection) -> None:
+    """Leave one file that can be read on a read-only disk, too, unless somebody reads it now."""
+    with suppress(sqlite3.Error):
+        database.execute("PRAGMA busy_timeout = 0")
+        database.execute("PRAGMA journal_mode = DELETE")
 
 
 @contextmanager
@@ -200,16 +209,10 @@ def read_ledger(folder: Path) -> Iterator[Ledger]:
     path = folder / LEDGER_FILE
     if not path.is_file():
         raise BatchError(f"{folder} holds no batch; name the output folder of `oncofm batch`.")
-    with _connect(path, _reading_mode(path)) as database:
+    with _connect(path, "ro") as database:
         ledger = Ledger(database)
         _check_version(ledger, folder)
         yield ledger
-
-
-def _reading_mode(path: Path) -> str:
-    """Read without locks what lies on a read-only disk, since SQLite has no place for them."""
-    is_in_use = path.with_name(f"{path.name}-wal").exists()
-    return "ro" if is_in_use or os.access(path.parent, os.W_OK) else "ro&immutable=1"
 
 
 @contextmanager

@@ -129,7 +129,8 @@ def merge_parts(
         yield _result(empty.slice(0, 0))
 
 
-_ROWS_AT_A_TIME = 1024
+_ROWS_AT_A_TIME = 4096
+"""64 MiB of features; and a Parquet writer keeps 3.4 MB about each such block until it ends."""
 
 
 def _name(kind: str, part: int) -> str:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -70,7 +71,6 @@ class Readers:
         # Not forked: a copy of a process in which threads compute may never wake up.
         self._context = multiprocessing.get_context("spawn")
         self._lock = threading.Lock()
-        self._no_more = False
         self._stopped = threading.Event()
         self._messages: queue.Queue[Message | Exception | None] = queue.Queue(maxsize=n_processes)
         self._threads = [
@@ -90,10 +90,6 @@ class Readers:
                 self._messages.get(timeout=_POLL_S)
             except queue.Empty:
                 continue
-
-    def hand_out_no_more(self) -> None:
-        """Let the items in hand be the last ones; a signal handler may call it."""
-        self._no_more = True
 
     def messages(self) -> Iterator[Message]:
         """Yield what the processes say, until every item is read or has failed.
@@ -117,6 +113,8 @@ class Readers:
 
     def _look_after_one(self) -> None:
         # Processes inherit what is blocked: a signal to all of them is for the parent to act on.
+        # The tracker comes first, because to start it unblocks these two.
+        resource_tracker.ensure_running()
         signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
         process = None
         try:
@@ -132,7 +130,7 @@ class Readers:
 
     def _next_item(self) -> Item | None:
         with self._lock:
-            return None if self._no_more else next(self._items, None)
+            return next(self._items, None)
 
     def _start(self) -> _Process:
         ours, theirs = self._context.Pipe()

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from oncofm.biomarkers.head import Head, require_fit
-from oncofm.encoders.encoder import Encoder, FixedBatches
+from oncofm.encoders.encoder import Encoder, EncoderFacts, FixedBatches
 from oncofm.errors import BatchError, InputNotFoundError
 from oncofm.results.files import prepare_output_folder
 from oncofm.results.manifest import Configuration, provenance, utc_now
@@ -66,6 +67,8 @@ class BatchOptions:
         Stop after as many items.
     shard : tuple of (int, int)
         Number of the shard, from 0, and how many there are: this one takes every n-th item.
+    cluster : str
+        Address of a dask scheduler whose workers compute; empty: this process does.
     """
 
     n_readers: int = 2
@@ -74,6 +77,7 @@ class BatchOptions:
     retry_failed: bool = False
     limit: int | None = None
     shard: tuple[int, int] = (0, 1)
+    cluster: str = ""
 
 
 def run_batch(
@@ -112,18 +116,15 @@ def run_batch(
     timing = Timing()
     prepare_output_folder(output)
     heads = load_heads(settings)
-    with open_ledger(output) as ledger:
+    with open_ledger(output) as ledger, _computer(options, settings, timing) as computer:
         _check_resume(ledger, output, options)
         remove_unknown(output, (name for files in ledger.parts().values() for name in files))
-        with ThreadPoolExecutor(1, thread_name_prefix="loader") as loader:
-            load_encoder = start_loading(loader, settings, timing)
-            with timing.part("plan"):
-                plan = plan_items(source, output, options.shard)
-            # Which lesions share a batch is chance, and must not be seen in the features.
-            encoder = FixedBatches(load_encoder())
+        with timing.part("plan"):
+            plan = plan_items(source, output, options.shard)
+        encoder = computer.describe_encoder()
         _check_heads(heads, encoder, settings)
         configuration = configure(encoder, settings)
-        batch = _Batch(output, ledger, encoder, settings, heads, configuration)
+        batch = _Batch(output, ledger, computer, encoder, settings, heads, configuration)
         ledger.note(
             configuration=configuration.model_dump_json(),
             digest=batch.digest,
@@ -134,7 +135,7 @@ def run_batch(
         n_done = len(plan) - len(todo)
         report({"event": "start", "n_cases": len(plan), "n_lesions": None, "n_before": n_done})
         with timing.part("read_and_encode"):
-            terminated = batch.work(todo, options, report)
+            terminated = batch.work(todo, report)
         if terminated:
             return BatchResult(None, EXIT_TERMINATED)
         with timing.part("write"):
@@ -142,6 +143,61 @@ def run_batch(
         if result.manifest is not None:
             report({"event": "end", **result.manifest.summary.model_dump()})
         return result
+
+
+class _Computer(Protocol):
+    """What turns items into outcomes: this process, or a cluster."""
+
+    def describe_encoder(self) -> EncoderFacts:
+        """Say what computes."""
+        ...
+
+    def outcomes(
+        self, items: Sequence[Item], *, keep_volumes: bool, is_stopped: Callable[[], bool]
+    ) -> Iterator[ItemOutcome]:
+        """Compute items, each once, in no particular order; none is begun once stopped."""
+        ...
+
+
+@contextmanager
+def _computer(options: BatchOptions, settings: Settings, timing: Timing) -> Iterator[_Computer]:
+    if options.cluster:
+        from oncofm.workflow.batch.cluster import Cluster
+
+        with Cluster(options.cluster, settings) as cluster:
+            yield cluster
+    else:
+        with ThreadPoolExecutor(1, thread_name_prefix="loader") as loader:
+            yield _Here(settings, options, start_loading(loader, settings, timing))
+
+
+class _Here:
+    """Readers in processes of their own, the encoder in this one."""
+
+    def __init__(
+        self, settings: Settings, options: BatchOptions, load_encoder: Callable[[], Encoder]
+    ) -> None:
+        self._settings = settings
+        self._options = options
+        self._load_encoder = load_encoder
+
+    def describe_encoder(self) -> EncoderFacts:
+        return EncoderFacts.of(self._load_encoder())
+
+    def outcomes(
+        self, items: Sequence[Item], *, keep_volumes: bool, is_stopped: Callable[[], bool]
+    ) -> Iterator[ItemOutcome]:
+        readers = Readers(
+            takewhile(lambda _: not is_stopped(), items),
+            self._settings,
+            keep_volumes=keep_volumes,
+            n_processes=max(1, min(self._options.n_readers, len(items))),
+            time_limit_s=self._options.time_limit_s,
+        )
+        # Which lesions share a batch is chance, and must not be seen in the features.
+        encoder = FixedBatches(self._load_encoder())
+        with readers:
+            yield from compute_items(readers.messages(), lambda: encoder)
 
 
 def plan_items(source: Path, output: Path, shard: tuple[int, int] = (0, 1)) -> list[Item]:
@@ -180,7 +236,7 @@ def _check_resume(ledger: Ledger, output: Path, options: BatchOptions) -> None:
         )
 
 
-def _check_heads(heads: Sequence[Head], encoder: Encoder, settings: Settings) -> None:
+def _check_heads(heads: Sequence[Head], encoder: EncoderFacts, settings: Settings) -> None:
     for head in heads:
         require_fit(head, encoder.weights.sha256, settings.profile, encoder.n_features)
 
@@ -206,18 +262,20 @@ class _Batch:
         self,
         output: Path,
         ledger: Ledger,
-        encoder: Encoder,
+        computer: _Computer,
+        encoder: EncoderFacts,
         settings: Settings,
         heads: Sequence[Head],
         configuration: Configuration,
     ) -> None:
         self.output = output
         self.ledger = ledger
+        self.computer = computer
         self.encoder = encoder
         self.settings = settings
         self.heads = heads
         self.configuration = configuration
-        self.digest = _digest(configuration, settings, heads)
+        self.digest = _digest(configuration, encoder, settings, heads)
         self._origin = provenance(encoder, configuration)
         self._attempts = {entry.item_id: entry.attempt for entry in ledger.entries().values()}
         self._next_part = max(ledger.parts(), default=0) + 1
@@ -226,19 +284,15 @@ class _Batch:
         self._failures: dict[str, list[str]] = {}
         self._committed_at = time.monotonic()
 
-    def work(self, items: Sequence[Item], options: BatchOptions, report: Report) -> bool:
+    def work(self, items: Sequence[Item], report: Report) -> bool:
         """Compute items and commit them; returns whether SIGTERM ended it early."""
         by_position = {item.position: item for item in items}
         writes_dicom = self.settings.sr != "none" or self.settings.key_images
-        readers = Readers(
-            items,
-            self.settings,
-            keep_volumes=writes_dicom,
-            n_processes=max(1, min(options.n_readers, len(items))),
-            time_limit_s=options.time_limit_s,
-        )
-        with _on_sigterm(readers.hand_out_no_more) as terminated, readers:
-            for done in compute_items(readers.messages(), lambda: self.encoder):
+        with _noting_sigterm() as terminated:
+            computed = self.computer.outcomes(
+                items, keep_volumes=writes_dicom, is_stopped=lambda: bool(terminated)
+            )
+            for done in computed:
                 item = by_position[done.position]
                 outcomes = self._outcomes(item, done)
                 self._finished.append((item, outcomes, done))
@@ -314,10 +368,13 @@ def _worst(outcomes: Sequence[CaseOutcome]) -> tuple[str, str, str]:
     return NO_CASE, "", ""
 
 
-def _digest(configuration: Configuration, settings: Settings, heads: Sequence[Head]) -> str:
+def _digest(
+    configuration: Configuration, encoder: EncoderFacts, settings: Settings, heads: Sequence[Head]
+) -> str:
     """Hash everything that can change a row of the tables."""
     parts = [
         configuration.model_dump(mode="json"),
+        encoder.engine,
         [head.card.model_dump(mode="json") for head in heads],
         [
             hashlib.sha256(array.tobytes()).hexdigest()
@@ -347,16 +404,11 @@ def _event(item: Item, outcomes: Sequence[CaseOutcome]) -> dict[str, Any]:
 
 
 @contextmanager
-def _on_sigterm(act: Callable[[], None]) -> Iterator[list[int]]:
-    """Call `act` when the process is asked to terminate; the list is then not empty."""
+def _noting_sigterm() -> Iterator[list[int]]:
+    """Yield a list that gets an entry when the process is asked to terminate."""
     received: list[int] = []
-
-    def note(number: int, frame: object) -> None:
-        received.append(number)
-        act()
-
     try:
-        before = signal.signal(signal.SIGTERM, note)
+        before = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
     except ValueError:  # not in the main thread, so nobody sends us signals
         yield received
         return

@@ -1,0 +1,12 @@
+"""The command ``oncofm`` with an encoder that has no network, in one process."""
+
+from batches import ReadersHere, SmallEncoder
+
+from oncofm.cli import main
+from oncofm.workflow.batch import run as run_module
+
+run_module.start_loading = lambda *_: SmallEncoder
+run_module.Readers = ReadersHere
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""Templates for clusters: run where one machine can, and read where it cannot."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from batches import tables_of
+
+from oncofm.cli.batch import _shard
+from oncofm.errors import SettingInvalidError
+
+ROOT = Path(__file__).parents[2]
+TEMPLATES = ROOT / "utils/cluster"
+HERE = Path(__file__).parent
+
+_APPTAINER = """#!/usr/bin/env bash
+# Stands in for apptainer: notes how it was called, and runs what was to be run in the image.
+echo "$*" >>"$CALLS"
+while [ "$1" != oncofm ]; do shift; done
+shift
+exec {python} {program} "$@"
+"""
+
+
+@pytest.fixture
+def slurm(tmp_path):
+    """Run the array's script as Slurm would, task by task."""
+    apptainer = tmp_path / "apptainer"
+    program = HERE / "oncofm_without_network.py"
+    apptainer.write_text(_APPTAINER.format(python=sys.executable, program=program))
+    apptainer.chmod(0o755)
+    (tmp_path / "local").mkdir()
+
+    def run(index: int, count: int, *arguments: object) -> subprocess.CompletedProcess[str]:
+        environment = os.environ | {
+            "SLURM_ARRAY_TASK_ID": str(index),
+            "SLURM_ARRAY_TASK_COUNT": str(count),
+            "SLURM_ARRAY_TASK_MIN": "5",
+            "SLURM_TMPDIR": str(tmp_path / "local"),
+            "SLURM_CPUS_PER_TASK": "2",
+            "APPTAINER": str(apptainer),
+            "CALLS": str(tmp_path / "calls"),
+            "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)]),
+        }
+        command = ["bash", str(TEMPLATES / "slurm_array.sh"), *map(str, arguments)]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    return run
+
+
+def test_a_slurm_array_gives_the_tables_of_one_process(slurm, batch, studies, tmp_path):
+    whole = batch(studies, "whole")
+    for index in (5, 6):
+        done = slurm(index, 2, "image.sif", studies, tmp_path / "shared", "--time-limit", 60)
+        assert done.returncode == 0, done.stderr
+    assert not list((tmp_path / "local").iterdir())
+    shards = sorted((tmp_path / "shared").iterdir())
+    assert [path.name for path in shards] == ["shard-00000-of-00002", "shard-00001-of-00002"]
+    program = [sys.executable, str(HERE / "oncofm_without_network.py")]
+    paths = os.pathsep.join([str(HERE), str(HERE.parent)])
+    subprocess.run(
+        [*program, "merge", *shards, "-o", tmp_path / "merged"],
+        check=True,
+        env=os.environ | {"PYTHONPATH": paths},
+    )
+    assert tables_of(tmp_path / "merged") == whole.tables
+    calls = (tmp_path / "calls").read_text()
+    assert "--network none" in calls
+    assert f"{studies}:{studies}:ro" in calls
+
+
+def test_a_task_that_is_submitted_again_goes_on(slurm, studies, tmp_path):
+    arguments = ("image.sif", studies, tmp_path / "shared")
+    assert slurm(5, 1, *arguments, "--limit", 2).returncode == 2
+    again = slurm(5, 1, *arguments)
+    assert again.returncode == 0, again.stderr
+    assert "5 of 5 cases done" in again.stderr
+
+
+def test_the_kubernetes_job_gives_each_pod_its_shard(monkeypatch):
+    job = yaml.safe_load((TEMPLATES / "kubernetes_job.yaml").read_text())
+    spec, pod = job["spec"], job["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert (job["kind"], spec["completionMode"]) == ("Job", "Indexed")
+    environment = {entry["name"]: entry["value"] for entry in container["env"]}
+    assert environment["ONCOFM_SHARDS"] == str(spec["completions"])
+    assert container["command"] == ["oncofm", "batch"]
+    assert "--shard=auto" in container["args"]
+    assert "--resume" in container["args"]
+    assert container["args"][1] == "/results/shard-$(JOB_COMPLETION_INDEX)"
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert container["securityContext"]["readOnlyRootFilesystem"]
+    mounts = {mount["name"] for mount in container["volumeMounts"]}
+    assert mounts == {volume["name"] for volume in pod["volumes"]}
+    monkeypatch.setenv("JOB_COMPLETION_INDEX", "3")
+    monkeypatch.setenv("ONCOFM_SHARDS", environment["ONCOFM_SHARDS"])
+    assert _shard("auto") == (3, spec["completions"])
+
+
+def test_the_index_of_a_slurm_array_counts_from_its_first(monkeypatch):
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "7")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_COUNT", "4")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_MIN", "5")
+    assert _shard("auto") == (2, 4)
+
+
+@pytest.mark.parametrize("text", ["auto", "4/4", "1", "a/b", "-1/2", "1/0", ""])
+def test_shards_that_cannot_be(monkeypatch, text):
+    for name in ("SLURM_ARRAY_TASK_ID", "JOB_COMPLETION_INDEX"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(SettingInvalidError, match="not of the form I/N"):
+        _shard(text)
+
+
+def test_the_nextflow_pipeline_names_commands_that_exist():
+    text = (TEMPLATES / "main.nf").read_text()
+    assert "oncofm batch study shard-${index} --shard ${index}/${params.shards}" in text
+    assert "oncofm merge ${shards} -o merged" in text
+    assert text.count("{") == text.count("}")
