@@ -43,6 +43,8 @@ def test_every_warning_code_in_the_code_is_documented():
         "docs/workflows.md",
         "docs/batch.md",
         "docs/scale.md",
+        "docs/pacs.md",
+        "docs/conformance.md",
     ],
 )
 def test_links_lead_somewhere(name):

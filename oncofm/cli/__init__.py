@@ -5,7 +5,19 @@ import sys
 import typer
 
 import oncofm
-from oncofm.cli import batch, demo, doctor, evaluate, features, head, predict, run, seeds, weights
+from oncofm.cli import (
+    batch,
+    demo,
+    doctor,
+    evaluate,
+    features,
+    head,
+    pacs,
+    predict,
+    run,
+    seeds,
+    weights,
+)
 from oncofm.cli.process import end_process, guarded
 
 app = typer.Typer(
@@ -27,6 +39,7 @@ app.command("features")(features.features)
 app.command("predict")(predict.predict)
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(head.app, name="head")
+app.add_typer(pacs.app, name="pacs")
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
 app.add_typer(weights.app, name="weights")

@@ -114,6 +114,7 @@ def run_batch(
         If the batch cannot start, or the output can no longer be written.
     """
     timing = Timing()
+    _require_source(source, output)
     prepare_output_folder(output)
     heads = load_heads(settings)
     with open_ledger(output) as ledger, _computer(options, settings, timing) as computer:
@@ -210,10 +211,7 @@ def plan_items(source: Path, output: Path, shard: tuple[int, int] = (0, 1)) -> l
     BatchError
         If it is neither, or empty, or the output.
     """
-    if not source.exists():
-        raise InputNotFoundError(f"{source} does not exist; name a manifest or a folder.")
-    if source.resolve() == output.resolve():
-        raise BatchError(f"{source} is input and output at once; choose another output folder.")
+    _require_source(source, output)
     if source.is_dir():
         items = catalog_items(source, output / CATALOG_FILE)
     elif source.suffix.lower() in SUFFIXES:
@@ -226,6 +224,13 @@ def plan_items(source: Path, output: Path, shard: tuple[int, int] = (0, 1)) -> l
         raise BatchError(f"{source} is empty; name a manifest with rows, or a folder with files.")
     number, n_shards = shard
     return items[number::n_shards]
+
+
+def _require_source(source: Path, output: Path) -> None:
+    if not source.exists():
+        raise InputNotFoundError(f"{source} does not exist; name a manifest or a folder.")
+    if source.resolve() == output.resolve():
+        raise BatchError(f"{source} is input and output at once; choose another output folder.")
 
 
 def _check_resume(ledger: Ledger, output: Path, options: BatchOptions) -> None:

@@ -1,0 +1,1 @@
+"""A DICOM node around the workflow: studies in, structured reports back, unattended."""

@@ -1,0 +1,182 @@
+"""What operators and time do to studies: look, try again, give up, clean up."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from oncofm.pacs.config import RetentionSection
+from oncofm.pacs.database import (
+    DONE,
+    DROPPED,
+    PENDING,
+    QUARANTINED,
+    RECEIVED,
+    REFUSED,
+    RUNNING,
+    SENDING,
+    WAITING,
+    Database,
+    Study,
+)
+from oncofm.pacs.errors import NodeError
+from oncofm.pacs.objects import digest
+from oncofm.pacs.spool import Spool
+from oncofm.pacs.worker import REPORTS_FOLDER
+
+_HOUR_S, _DAY_S = 3600.0, 86_400.0
+
+
+def find_study(database: Database, study_uid: str) -> Study:
+    """Find a study by its UID.
+
+    Raises
+    ------
+    NodeError
+        If the node knows no such study.
+    """
+    study = database.study(digest(study_uid))
+    if study is None:
+        raise NodeError("The node knows no study of that UID; `oncofm pacs list` shows all.")
+    return study
+
+
+def requeue(database: Database, study_uid: str, now: float) -> str:
+    """Try again what ended in quarantine: the sending if there are reports, else the job.
+
+    The job of a study that waits starts with what is there.
+
+    Returns
+    -------
+    str
+        The new state.
+
+    Raises
+    ------
+    NodeError
+        If there is no such study, or it is not in quarantine or waiting.
+    """
+    with database.transaction():
+        study = find_study(database, study_uid)
+        if study.state not in (QUARANTINED, WAITING):
+            raise NodeError(
+                f"Study {study.study_uid} is {study.state}; only what waits or is quarantined can "
+                "be requeued."
+            )
+        if study.state == QUARANTINED:
+            n_again = database.execute(
+                "UPDATE deliveries SET state = ?, attempts = 0, due_at = ? "
+                "WHERE study_key = ? AND state = ?",
+                *(PENDING, now, study.key, REFUSED),
+            )
+            if n_again:
+                database.update(study.key, now, state=SENDING, reason="", message="")
+                return SENDING
+        values = {"reason": "", "message": "", "attempts": 0, "fresh": 1, "last_at": 0.0}
+        if study.state == WAITING:
+            values["first_at"] = 0.0  # it has waited long enough
+        database.update(study.key, now, state=RECEIVED, **values)
+        return RECEIVED
+
+
+def drop(database: Database, study_uid: str, now: float) -> None:
+    """Give a study up: what was received and not sent is deleted.
+
+    Raises
+    ------
+    NodeError
+        If there is no such study, or its job runs.
+    """
+    with database.transaction():
+        study = find_study(database, study_uid)
+        if study.state == RUNNING:
+            raise NodeError(f"Study {study.study_uid} is running; wait until its job has ended.")
+        database.throw_away(
+            study.key, [item.file for item in database.objects(study.key) if item.present]
+        )
+        database.execute("UPDATE objects SET present = 0 WHERE study_key = ?", study.key)
+        database.execute(
+            "UPDATE deliveries SET state = ?, changed_at = ? WHERE study_key = ? AND state IN "
+            "(?, ?)",
+            *(DROPPED, now, study.key, PENDING, REFUSED),
+        )
+        message = "An operator gave the study up."
+        database.update(
+            study.key, now, state=DONE, reason="dropped", message=message, fresh=0, enqueued=0
+        )
+
+
+class Housekeeping:
+    """Deletes what is kept no longer.
+
+    Parameters
+    ----------
+    database : Database
+        The node's.
+    spool : Spool
+        Received files.
+    folder : pathlib.Path
+        The node's.
+    retention : RetentionSection
+        How long things are kept.
+    clock : callable
+        The time.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        spool: Spool,
+        folder: Path,
+        retention: RetentionSection,
+        clock: Callable[[], float],
+    ) -> None:
+        self._database = database
+        self._spool = spool
+        self._folder = folder
+        self._retention = retention
+        self._clock = clock
+
+    def tidy(self) -> None:
+        """Delete what is kept no longer."""
+        now = self._clock()
+        self._let_go(now - self._retention.images_hours * _HOUR_S)
+        self._remove_garbage()
+        self._remove_reports(now - self._retention.reports_days * _DAY_S)
+        self._forget(now - self._retention.records_days * _DAY_S)
+
+    def _let_go(self, before: float) -> None:
+        database = self._database
+        with database.transaction():
+            for study in database.studies(
+                "state = ? AND fresh = 0 AND changed_at <= ? AND EXISTS (SELECT 1 FROM objects "
+                "WHERE study_key = key AND present = 1)",
+                *(DONE, before),
+            ):
+                files = [item.file for item in database.objects(study.key) if item.present]
+                database.throw_away(study.key, files)
+                database.execute("UPDATE objects SET present = 0 WHERE study_key = ?", study.key)
+
+    def _remove_garbage(self) -> None:
+        database = self._database
+        files = database.rows(
+            "SELECT file FROM garbage WHERE study_key NOT IN "
+            "(SELECT key FROM studies WHERE state = ?)",
+            RUNNING,
+        )
+        for name in self._spool.remove((file for (file,) in files), database.is_garbage):
+            database.execute("DELETE FROM garbage WHERE file = ?", name)
+
+    def _remove_reports(self, before: float) -> None:
+        for folder in self._folder.glob(f"{REPORTS_FOLDER}/*"):
+            study = self._database.study(folder.name)
+            if study is None or (study.state == DONE and study.changed_at <= before):
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _forget(self, before: float) -> None:
+        with self._database.transaction():
+            for study in self._database.studies(
+                "state = ? AND fresh = 0 AND changed_at <= ?", DONE, before
+            ):
+                for table in ("objects", "deliveries"):
+                    self._database.execute(f"DELETE FROM {table} WHERE study_key = ?", study.key)
+                self._database.execute("DELETE FROM studies WHERE key = ?", study.key)

@@ -1,0 +1,130 @@
+"""Instances to a peer by C-STORE."""
+
+import ssl
+from collections.abc import Iterator, Sequence
+
+from pydicom.filereader import read_file_meta_info
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom.ae import ApplicationEntity
+from pynetdicom.association import Association
+from pynetdicom.presentation import build_context
+
+from oncofm.pacs.config import ClientTls, DicomDestination
+from oncofm.pacs.database import PENDING, REFUSED, Delivery
+from oncofm.pacs.receive import silence_pynetdicom
+from oncofm.pacs.verdict import Verdict, judge_status
+
+_MAX_CONTEXTS = 128
+
+
+def send_dicom(
+    destination: DicomDestination, deliveries: Sequence[Delivery]
+) -> Iterator[tuple[Delivery, Verdict]]:
+    """Send instances over one association.
+
+    Parameters
+    ----------
+    destination : DicomDestination
+        The peer.
+    deliveries : sequence of Delivery
+        What is to be sent.
+
+    Yields
+    ------
+    tuple of Delivery and Verdict
+        As each is answered; all are yielded.
+    """
+    silence_pynetdicom()
+    ready: list[Delivery] = []
+    contexts: dict[tuple[str, str], None] = {}
+    for delivery in deliveries:
+        try:
+            meta = read_file_meta_info(delivery.file)
+        except Exception as error:  # garbled bytes make pydicom raise anything
+            yield delivery, unreadable(delivery, error)
+            continue
+        ready.append(delivery)
+        for syntax in (meta.TransferSyntaxUID, ExplicitVRLittleEndian, ImplicitVRLittleEndian):
+            contexts[delivery.sop_class, str(syntax)] = None
+    if not ready:
+        return
+    try:
+        association = _associate(destination, list(contexts)[:_MAX_CONTEXTS])
+    except OSError as error:
+        verdict = Verdict(
+            PENDING, "", f"TLS to {destination.host} cannot be set up ({error.strerror or error})."
+        )
+        yield from ((delivery, verdict) for delivery in ready)
+        return
+    if not association.is_established:
+        verdict = _not_associated(destination, association)
+        yield from ((delivery, verdict) for delivery in ready)
+        return
+    try:
+        for delivery in ready:
+            yield delivery, _store(association, delivery)
+    finally:
+        if association.is_established:
+            association.release()
+
+
+def unreadable(delivery: Delivery, error: Exception) -> Verdict:
+    """Judge a report whose file is gone or damaged."""
+    return Verdict(
+        REFUSED,
+        "",
+        f"The file of instance {delivery.sop_uid} cannot be read ({type(error).__name__}); "
+        "requeue the study.",
+    )
+
+
+def _associate(destination: DicomDestination, contexts: list[tuple[str, str]]) -> Association:
+    ae = ApplicationEntity(destination.calling_ae_title)
+    ae.connection_timeout = ae.acse_timeout = destination.timeout_s
+    ae.dimse_timeout = ae.network_timeout = destination.timeout_s
+    return ae.associate(
+        destination.host,
+        destination.port,
+        contexts=[build_context(sop_class, syntax) for sop_class, syntax in contexts],
+        ae_title=destination.ae_title,
+        tls_args=None if destination.tls is None else (_tls(destination.tls), destination.host),
+    )
+
+
+def _tls(files: ClientTls) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=str(files.ca))
+    context.check_hostname = files.check_host
+    if files.certificate is not None:
+        context.load_cert_chain(files.certificate, files.key)
+    return context
+
+
+def _not_associated(destination: DicomDestination, association: Association) -> Verdict:
+    peer = f"{destination.ae_title} at {destination.host}:{destination.port}"
+    if not association.is_rejected:
+        return Verdict(PENDING, "", f"{peer} does not answer; start it, or mend the network.")
+    answer = association.acceptor.primitive
+    source, diagnostic = (answer.result_source, answer.diagnostic) if answer else (0, 0)
+    return Verdict(
+        PENDING,
+        f"RJ {source}/{diagnostic}",
+        f"{peer} rejects the association; make {destination.calling_ae_title} known there.",
+    )
+
+
+def _store(association: Association, delivery: Delivery) -> Verdict:
+    if not association.is_established:
+        return Verdict(PENDING, "", "The peer ended the association; it is tried again.")
+    try:
+        answer = association.send_c_store(delivery.file)
+    except ValueError:
+        return Verdict(
+            REFUSED,
+            "no context",
+            f"The peer takes no objects of class {delivery.sop_class}; configure it to.",
+        )
+    except Exception as error:  # a damaged file makes pydicom raise anything
+        return unreadable(delivery, error)
+    if "Status" not in answer:
+        return Verdict(PENDING, "", "The peer did not answer in time; it is tried again.")
+    return judge_status(int(answer.Status))

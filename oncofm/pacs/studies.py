@@ -1,0 +1,332 @@
+"""From objects to jobs to reports: the states of studies, and what moves them on.
+
+Everything that is decided here is decided in a transaction, and again after a crash.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import oncofm
+from oncofm.pacs.audit import Audit
+from oncofm.pacs.config import PacsConfig, Rule
+from oncofm.pacs.database import (
+    DONE,
+    DROPPED,
+    PENDING,
+    QUARANTINED,
+    QUEUED,
+    RECEIVED,
+    REFUSED,
+    RUNNING,
+    SENDING,
+    SHADOW,
+    WAITING,
+    Database,
+    Study,
+)
+from oncofm.pacs.objects import digest
+from oncofm.pacs.receive import Received
+from oncofm.pacs.rules import choose_rule, missing, study_facts
+from oncofm.pacs.work_queue import WorkQueue
+
+_CHANGES_RESULTS = {"weights", "expected_sha256", "random_seed", "precision"}
+_DELIVER = (
+    "INSERT INTO deliveries (destination, sop_uid, sop_class, study_key, revision, file, state, "
+    "changed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
+    "state = excluded.state, revision = excluded.revision, file = excluded.file, attempts = 0, "
+    "due_at = 0, changed_at = excluded.changed_at WHERE state IN (?, ?)"
+)
+"""What was sent stays sent; what was given up before is tried anew."""
+
+Clock = Callable[[], float]
+"""Seconds since 1970."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """A job that was taken on.
+
+    Attributes
+    ----------
+    key, study_uid : str
+        The study.
+    rule : Rule
+        What it falls under.
+    revision : int
+        Number that the job has if it ends with reports, from 1.
+    files : mapping of str to str
+        SOP Instance UID -> file in the spool.
+    """
+
+    key: str
+    study_uid: str
+    rule: Rule
+    revision: int
+    files: dict[str, str]
+
+
+@dataclass(frozen=True)
+class ReportFile:
+    """A report, or another result, that is to be sent.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+        Where it is.
+    sop_class, sop_uid : str
+        What it is.
+    """
+
+    path: Path
+    sop_class: str
+    sop_uid: str
+
+
+class Studies:
+    """All studies of a node.
+
+    Parameters
+    ----------
+    database : Database
+        What is known.
+    queue : WorkQueue
+        Takes the keys of studies whose jobs may start.
+    config : PacsConfig
+        Rules, limits.
+    clock : callable
+        The time; the only one that is used.
+    audit : callable
+        Told of every change of state.
+    """
+
+    def __init__(
+        self, database: Database, queue: WorkQueue, config: PacsConfig, clock: Clock, audit: Audit
+    ) -> None:
+        self._database = database
+        self._queue = queue
+        self._config = config
+        self._clock = clock
+        self._audit = audit
+        self._shortest_quiet_s = min(rule.quiet_s for rule in config.rules)
+
+    # --- what comes in --------------------------------------------------------------------
+
+    def record(self, received: Sequence[Received]) -> None:
+        """Note objects that are on disk."""
+        with self._database.transaction():
+            for one in received:
+                self._record(one, self._clock())
+
+    def _record(self, one: Received, now: float) -> None:
+        database, facts = self._database, one.facts
+        key = digest(facts.study_uid)
+        known = database.rows(
+            "SELECT file, present FROM objects WHERE study_key = ? AND sop_uid = ?",
+            key,
+            facts.sop_uid,
+        )
+        database.execute("DELETE FROM garbage WHERE file = ?", one.file)
+        if known and known[0] == (one.file, 1):
+            return
+        if known and known[0][0] != one.file and known[0][1]:
+            database.throw_away(key, [known[0][0]])
+        database.execute(
+            "INSERT INTO objects (study_key, sop_uid, file, n_bytes, calling, called, facts, "
+            "present, received_at) VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?) ON CONFLICT DO UPDATE SET "
+            "file = excluded.file, n_bytes = excluded.n_bytes, calling = excluded.calling, "
+            "called = excluded.called, facts = excluded.facts, present = 1, "
+            "received_at = excluded.received_at",
+            *(key, facts.sop_uid, one.file, one.n_bytes, one.calling, one.called),
+            *(facts.to_json(), now),
+        )
+        study = database.study(key)
+        if study is None:
+            database.execute(
+                "INSERT INTO studies (key, study_uid, state, first_at, last_at, changed_at) "
+                "VALUES (?, ?, ?, ?, ?, ?)",
+                *(key, facts.study_uid, RECEIVED, now, now, now),
+            )
+            self._audit("study", study=facts.study_uid, state=RECEIVED, calling=one.calling)
+            return
+        is_over = study.state in (DONE, QUARANTINED, SENDING) and not study.fresh
+        database.execute(
+            "UPDATE studies SET fresh = 1, last_at = ?, first_at = ? WHERE key = ?",
+            *(now, now if is_over else study.first_at, key),
+        )
+
+    # --- what time brings -----------------------------------------------------------------
+
+    def recover(self) -> None:
+        """Put right what a process left that was killed, or a clock that was set back."""
+        now = self._clock()
+        with self._database.transaction():
+            # A job that was killed with its node is not to blame for it.
+            self._database.execute(
+                "UPDATE studies SET state = ?, attempts = max(attempts - 1, 0) WHERE state = ?",
+                *(QUEUED, RUNNING),
+            )
+            self._database.execute("UPDATE studies SET enqueued = 0 WHERE state = ?", QUEUED)
+            for name in ("first_at", "last_at", "due_at", "changed_at"):
+                self._database.execute(f"UPDATE studies SET {name} = min({name}, ?)", now)
+            self._database.execute("UPDATE deliveries SET due_at = min(due_at, ?)", now)
+        self._queue.clear()
+
+    def tick(self) -> None:
+        """Move on what the time has come for."""
+        now, database = self._clock(), self._database
+        states = (WAITING, DONE, QUARANTINED, SENDING)
+        for study in database.studies("fresh = 1 AND state IN (?, ?, ?, ?)", *states):
+            self._move(study, RECEIVED)
+        latest = now - self._shortest_quiet_s
+        for study in database.studies("state = ? AND last_at <= ?", RECEIVED, latest):
+            self._consider(study.key)
+        for study in database.studies("state = ?", WAITING):
+            rule = self._config.rule(study.rule)
+            if rule is None or now >= study.first_at + rule.force_s:
+                self._consider(study.key)
+        for study in database.studies("state = ? AND enqueued = 0 AND due_at <= ?", QUEUED, now):
+            self._queue.put(study.key)
+            database.execute("UPDATE studies SET enqueued = 1 WHERE key = ?", study.key)
+
+    def _consider(self, key: str) -> None:
+        """Decide what is to be done with a study that nothing came of for a while."""
+        now = self._clock()
+        with self._database.transaction():
+            study = self._database.study(key)
+            if study is None or study.state not in (RECEIVED, WAITING):
+                return
+            objects = self._database.objects(key)
+            present = [item for item in objects if item.present]
+            rule = choose_rule(self._config.rules, study_facts(present))
+            if rule is None:
+                message = "No rule fits the study."
+                self._move(study, DONE, "no_rule", message, fresh=0, rule="")
+                return
+            if now < study.last_at + rule.quiet_s:
+                return
+            is_new = any(item.file != item.done_file for item in present)
+            if not is_new and study.done_with in ("", self._fingerprint(rule)):
+                self._move(study, SENDING, rule=rule.name, fresh=0)
+                self.settle(key)
+                return
+            lacking, is_late = missing(rule, objects), now >= study.first_at + rule.force_s
+            message = "; ".join(lacking)
+            if lacking and not is_late:
+                self._move(study, WAITING, "incomplete", message, fresh=0, rule=rule.name)
+            elif is_late and any(item.done_file and not item.present for item in objects):
+                self._move(study, QUARANTINED, "objects_gone", message, fresh=0, rule=rule.name)
+            else:
+                self._move(
+                    study,
+                    QUEUED,
+                    "forced" if lacking else "",
+                    message,
+                    fresh=0,
+                    rule=rule.name,
+                    forced=int(bool(lacking)),
+                    attempts=0,
+                    due_at=now,
+                    enqueued=0,
+                )
+
+    # --- jobs -----------------------------------------------------------------------------
+
+    def take_job(self) -> Work | None:
+        """Take the next job that can run; its study is running from now on."""
+        while (key := self._queue.take()) is not None:
+            with self._database.transaction():
+                study = self._database.study(key)
+                if study is None or study.state != QUEUED:
+                    continue  # it was in the queue twice, or was dropped
+                rule = self._config.rule(study.rule)
+                if study.fresh or rule is None:
+                    self._move(study, RECEIVED, fresh=1, enqueued=0)
+                    continue
+                self._move(study, RUNNING, study.reason, study.message, attempts=study.attempts + 1)
+                files = {
+                    item.sop_uid: item.file for item in self._database.objects(key) if item.present
+                }
+            return Work(key, study.study_uid, rule, study.revision + 1, files)
+        return None
+
+    def finish_job(self, work: Work, reports: Iterable[ReportFile]) -> None:
+        """Note that a job ended with reports, and where they must go."""
+        now, database = self._clock(), self._database
+        with database.transaction():
+            study = database.study(work.key)
+            if study is None or study.state != RUNNING:
+                return
+            for sop_uid, file in work.files.items():
+                database.execute(
+                    "UPDATE objects SET done_file = ? WHERE study_key = ? AND sop_uid = ?",
+                    *(file, work.key, sop_uid),
+                )
+            state = SHADOW if work.rule.shadow else PENDING
+            for report in reports:
+                for destination in work.rule.destinations:
+                    database.execute(
+                        _DELIVER,
+                        *(destination, report.sop_uid, report.sop_class, work.key),
+                        *(work.revision, str(report.path), state, now, DROPPED, REFUSED),
+                    )
+            self._move(
+                study,
+                SENDING,
+                study.reason,
+                study.message,
+                revision=work.revision,
+                done_with=self._fingerprint(work.rule),
+            )
+            self.settle(work.key)
+
+    def fail_job(self, work: Work, reason: str, message: str, *, is_final: bool) -> None:
+        """Note that a job ended without a report; it is tried again unless that is final."""
+        now, jobs = self._clock(), self._config.jobs
+        with self._database.transaction():
+            study = self._database.study(work.key)
+            if study is None or study.state != RUNNING:
+                return
+            if is_final or study.attempts >= jobs.attempts:
+                self._move(study, QUARANTINED, reason, message)
+                return
+            wait_s = min(jobs.backoff_s * 2 ** (study.attempts - 1), jobs.max_backoff_s)
+            self._move(study, QUEUED, reason, message, due_at=now + wait_s, enqueued=0)
+
+    def settle(self, key: str) -> None:
+        """Say how a study stands after a delivery."""
+        with self._database.transaction():
+            study = self._database.study(key)
+            if study is None or study.state != SENDING:
+                return
+            deliveries = self._database.deliveries("study_key = ?", key)
+            refused = [one for one in deliveries if one.state == REFUSED]
+            if any(one.state == PENDING for one in deliveries):
+                return
+            if refused:
+                first = refused[0]
+                message = f"{first.destination} refused {first.sop_uid}: {first.message}"
+                self._move(study, QUARANTINED, "refused", message)
+            else:
+                self._move(study, DONE, study.reason, study.message)
+
+    # --- helpers --------------------------------------------------------------------------
+
+    def _move(
+        self, study: Study, state: str, reason: str = "", message: str = "", **values: object
+    ) -> None:
+        self._database.update(
+            study.key, self._clock(), state=state, reason=reason, message=message, **values
+        )
+        if (state, reason) != (study.state, study.reason):
+            facts = {"reason": reason, "message": message} if reason else {}
+            self._audit("study", study=study.study_uid, state=state, **facts)
+
+    def _fingerprint(self, rule: Rule) -> str:
+        """Digest of what a job of a rule runs with."""
+        model = self._config.model.model_dump(mode="json", include=_CHANGES_RESULTS)
+        content = [oncofm.__version__, rule.settings.model_dump(mode="json"), model]
+        text = json.dumps(content, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
