@@ -5,7 +5,7 @@ for each lesion, (b) against ``oncofm run`` in a loop, (c) as a share of the bou
 of reading (headers, decoding, sampling) and encoding, each measured alone, and (d) the memory of
 all processes together at two numbers of cases.
 Usage: python utils/bench/bench_batch.py [--cases 200] [--slices 300] [--syntax raw|jpegls]
-    [--workers 2] [--loop 3] [--folder FOLDER]
+    [--workers 2] [--loop 3] [--engine torch|openvino] [--folder FOLDER]
 
 The cases are links to a few series, so that the disk holds them all; what a disk reads in a second
 is therefore not part of the bound.
@@ -126,21 +126,21 @@ def read_seconds(folders: list[Path]) -> float:
     return statistics.median(read(number, folder) for number, folder in enumerate(folders))
 
 
-def encode_seconds(weights: Path) -> tuple[float, str]:
-    """Seconds for a patch in full batches, and the engine."""
+def encode_seconds(weights: Path, engine: str) -> float:
+    """Seconds for a patch, in batches of eight."""
     import numpy as np
 
     from oncofm.encoders import load_encoder
 
-    encoder = load_encoder("fmcib", weights)
-    patches = np.random.default_rng(0).random((encoder.batch_size, 1, 50, 50, 50), np.float32)
+    encoder = load_encoder("fmcib", weights, engine=engine)
+    patches = np.random.default_rng(0).random((8, 1, 50, 50, 50), np.float32)
     encoder.encode(patches)
     times = []
     for _ in range(5):
         started = time.perf_counter()
         encoder.encode(patches)
         times.append(time.perf_counter() - started)
-    return statistics.median(times) / encoder.batch_size, encoder.engine
+    return statistics.median(times) / len(patches)
 
 
 def main() -> None:
@@ -150,18 +150,22 @@ def main() -> None:
     parser.add_argument("--syntax", choices=SYNTAXES, default="raw")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--loop", type=int, default=3, help="single cases to time")
+    parser.add_argument("--engine", choices=("torch", "openvino"), default="torch")
     parser.add_argument("--folder", type=Path, help="where to put some GB of files")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=given.folder) as name:
         folder = Path(name)
         apart(make_weights, folder / "weights.torch")
         apart(make_templates, folder / "templates", given.slices, given.syntax)
+        if given.engine == "openvino":
+            prepare = [ONCOFM, "weights", "prepare", "--weights", str(folder / "weights.torch")]
+            subprocess.run(prepare, check=True)
         measure(folder, given)
 
 
 def measure(folder: Path, given: argparse.Namespace) -> None:
     weights = folder / "weights.torch"
-    own = ["--weights", str(weights)]
+    own = ["--weights", str(weights), "--engine", given.engine]
 
     def batch(n_cases: int) -> tuple[float, float]:
         manifest = link_cases(folder / "templates", folder / f"cases-{n_cases}", n_cases)
@@ -182,10 +186,12 @@ def measure(folder: Path, given: argparse.Namespace) -> None:
     )
     laps, _ = patch_by_monai(folders[0] / "ct")
     read = read_seconds(folders)
-    encode, engine = encode_seconds(weights)
+    encode = encode_seconds(weights, given.engine)
     whole_volume = 2 * (sum(laps.values()) + encode)
     bound = max(2 * encode, read / given.workers)
-    print(f"{given.cases} cases of {given.slices} slices ({given.syntax}), 2 lesions, {engine}")
+    print(
+        f"{given.cases} cases of {given.slices} slices ({given.syntax}), 2 lesions, {given.engine}"
+    )
     print(f"batch                     {seconds:8.1f} s, {per_case:6.3f} s a case after the start")
     print(
         f"(a) whole volume, MONAI   {whole_volume:8.2f} s a case: {whole_volume / per_case:.0f} x"
