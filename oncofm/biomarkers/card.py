@@ -1,9 +1,16 @@
 """The card of a head: what it predicts, what it was made from, how well it did, and its limits."""
 
+from pathlib import Path
 from typing import Literal, Self
 
+import numpy as np
+import yaml
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
+from oncofm.errors import HeadInvalidError
+
+CARD_FILE = "head.yml"
+_MAX_CARD_BYTES = 1 << 20
 ANY_WEIGHTS = "any"
 Kind = Literal["logistic", "one_vs_rest", "mlp", "linear", "cox"]
 CLASS_KINDS: tuple[Kind, ...] = ("logistic", "one_vs_rest", "mlp")
@@ -172,6 +179,24 @@ class HeadCard(_Part):
     limits: str = ""
     licence: str
 
+    def is_high_risk(self, values: np.ndarray) -> np.ndarray:
+        """Split cases at the threshold.
+
+        Parameters
+        ----------
+        values : numpy.ndarray
+            Shape (n,): the second class's probability, or the one value.
+
+        Returns
+        -------
+        numpy.ndarray
+            Shape (n,) bool; a value equal to the threshold is of low risk. Of a card without a
+            threshold none may be asked.
+        """
+        assert self.threshold is not None, f"head {self.name} has no threshold"
+        above = values - self.threshold.value
+        return above > 0 if self.direction == "higher_is_worse" else above < 0
+
     @property
     def outputs(self) -> tuple[str, ...]:
         """Names of what it predicts: the classes, or the one value."""
@@ -195,3 +220,25 @@ class HeadCard(_Part):
         if self.calibration and self.calibration.method == "isotonic" and len(names) > 2:
             raise ValueError("an isotonic calibration needs two classes")
         return self
+
+
+def read_card(folder: Path) -> HeadCard:
+    """Read the card of a head; its arrays are not looked at.
+
+    Raises
+    ------
+    HeadInvalidError
+        If it cannot be used.
+    """
+    try:
+        with (folder / CARD_FILE).open(encoding="utf-8") as stream:
+            return HeadCard(**yaml.safe_load(stream.read(_MAX_CARD_BYTES)))
+    except (  # also ValidationError and text that is not UTF-8, which are ValueErrors
+        OSError,
+        TypeError,
+        ValueError,
+        RecursionError,
+        yaml.YAMLError,
+    ) as error:
+        problem = " ".join(str(error).split())
+        raise HeadInvalidError(f"Head {folder} cannot be used: {problem}.") from error

@@ -34,7 +34,7 @@ from oncofm.biomarkers.evaluation import (
     Sampling,
     SurvivalModel,
 )
-from oncofm.biomarkers.evaluation_cards import cards_by_head, is_high_risk
+from oncofm.biomarkers.evaluation_cards import cards_by_head
 from oncofm.biomarkers.learning_curve import learning_curves
 from oncofm.biomarkers.metrics import Statistic
 from oncofm.biomarkers.survival import censor, concordance_statistic, kaplan_meier, log_rank
@@ -210,7 +210,7 @@ def _binary_model(
 def _decision_of_card(labels: np.ndarray, scores: np.ndarray, card: HeadCard) -> Decision:
     """Judge what the head calls: the second class is the high risk, unless more of it is better."""
     assert card.threshold is not None
-    high = is_high_risk(card, scores)
+    high = card.is_high_risk(scores)
     called = high if card.direction == "higher_is_worse" else ~high
     return Decision("card", count_decisions(labels, called, card.threshold.value))
 
@@ -245,7 +245,7 @@ def _split(risks: np.ndarray, cutoff: float | None, card: HeadCard | None) -> _S
     if cutoff is not None:
         return _Split(cutoff, "given", risks >= cutoff)
     if card is not None and card.threshold is not None:
-        return _Split(card.threshold.value, "card", is_high_risk(card, risks))
+        return _Split(card.threshold.value, "card", card.is_high_risk(risks))
     median = float(np.median(risks))
     return _Split(median, "median", risks >= median)
 

@@ -3,15 +3,9 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import numpy as np
-import yaml
-
-from oncofm.biomarkers.card import HeadCard
-from oncofm.biomarkers.head import CARD_FILE
-from oncofm.errors import EvaluationError, HeadInvalidError, HeadUnknownError
+from oncofm.biomarkers.card import CARD_FILE, HeadCard, read_card
+from oncofm.errors import EvaluationError, HeadUnknownError
 from oncofm.resources import resource_dir
-
-_MAX_CARD_BYTES = 1 << 20
 
 
 def load_card(name: str) -> HeadCard:
@@ -30,24 +24,13 @@ def load_card(name: str) -> HeadCard:
         If the card cannot be used.
     """
     folders = [Path(name)] if "/" in name else _shipped(name)
-    paths = [folder / CARD_FILE for folder in folders if (folder / CARD_FILE).is_file()]
-    if len(paths) != 1:
+    folders = [folder for folder in folders if (folder / CARD_FILE).is_file()]
+    if len(folders) != 1:
         raise HeadUnknownError(
-            f"There are {len(paths)} cards of a head {name!r}; name a folder that holds "
+            f"There are {len(folders)} cards of a head {name!r}; name a folder that holds "
             f"{CARD_FILE}, as a path."
         )
-    try:
-        with paths[0].open(encoding="utf-8") as stream:
-            return HeadCard(**yaml.safe_load(stream.read(_MAX_CARD_BYTES)))
-    except (  # also ValidationError and text that is not UTF-8, which are ValueErrors
-        OSError,
-        TypeError,
-        ValueError,
-        RecursionError,
-        yaml.YAMLError,
-    ) as error:
-        problem = " ".join(str(error).split())
-        raise HeadInvalidError(f"The card {paths[0]} cannot be used: {problem}.") from error
+    return read_card(folders[0])
 
 
 def cards_by_head(
@@ -93,27 +76,6 @@ def cards_by_head(
             )
         found[card.name] = card
     return found
-
-
-def is_high_risk(card: HeadCard, values: np.ndarray) -> np.ndarray:
-    """Split at the threshold of a card as `oncofm.biomarkers.head.Head.risk_groups` does.
-
-    Parameters
-    ----------
-    card : HeadCard
-        With a threshold.
-    values : numpy.ndarray
-        Shape (n,): probability of the second class, or risk.
-
-    Returns
-    -------
-    numpy.ndarray
-        Shape (n,) bool; what equals the threshold is of low risk.
-    """
-    assert card.threshold is not None
-    if card.direction == "higher_is_worse":
-        return values > card.threshold.value
-    return values < card.threshold.value
 
 
 def _shipped(name: str) -> list[Path]:

@@ -12,20 +12,18 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import yaml
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from oncofm.biomarkers.calibration import MonotoneTable
-from oncofm.biomarkers.card import ANY_WEIGHTS, CLASS_KINDS, HeadCard
+from oncofm.biomarkers.card import ANY_WEIGHTS, CARD_FILE, CLASS_KINDS, HeadCard, read_card
 from oncofm.biomarkers.reference import ARRAYS as REFERENCE_ARRAYS
 from oncofm.biomarkers.reference import Reference
 from oncofm.errors import HeadInvalidError, HeadMismatchError, HeadUnknownError
 from oncofm.resources import resource_dir
 
-CARD_FILE, ARRAYS_FILE = "head.yml", "head.safetensors"
+ARRAYS_FILE = "head.safetensors"
 REFERENCE_PREFIX, TABLE_PREFIX = "reference.", "calibration."
-_MAX_CARD_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,9 +138,7 @@ class Head:
         card = self.card
         if card.threshold is None:
             return []
-        above = predicted[:, -1] - card.threshold.value
-        worse = above > 0 if card.direction == "higher_is_worse" else above < 0
-        return ["high" if is_worse else "low" for is_worse in worse]
+        return ["high" if is_high else "low" for is_high in card.is_high_risk(predicted[:, -1])]
 
 
 def head_names(model: str) -> list[str]:
@@ -205,24 +201,15 @@ def require_fit(head: Head, weights_sha256: str, profile: str, n_features: int) 
 
 
 def _read(folder: Path) -> Head:
+    card = read_card(folder)
     try:
-        with (folder / CARD_FILE).open(encoding="utf-8") as stream:
-            card = HeadCard(**yaml.safe_load(stream.read(_MAX_CARD_BYTES)))
         arrays = load_file(folder / ARRAYS_FILE)
         layers = tuple(
             Layer(_floats(arrays[f"{prefix}weight"]), _floats(arrays[f"{prefix}bias"]))
             for prefix in _prefixes(card, arrays)
         )
         reference, table = _reference(arrays), _table(arrays)
-    except (  # also ValidationError and text that is not UTF-8, which are ValueErrors
-        OSError,
-        TypeError,
-        KeyError,
-        ValueError,
-        RecursionError,
-        yaml.YAMLError,
-        SafetensorError,
-    ) as error:
+    except (OSError, TypeError, KeyError, ValueError, SafetensorError) as error:
         problem = " ".join(str(error).split())
         raise HeadInvalidError(f"Head {folder} cannot be used: {problem}.") from error
     return Head(card, layers, reference, table)

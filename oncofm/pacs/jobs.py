@@ -19,19 +19,10 @@ from oncofm.errors import OncofmError, Rejected
 from oncofm.logs import silence_pydicom
 from oncofm.pacs.errors import NoReportError
 from oncofm.pacs.studies import ReportFile
-from oncofm.results.files import prepare_output_folder
-from oncofm.workflow.gather import gather
-from oncofm.workflow.job import encode, load_heads, start_loading
+from oncofm.workflow.job import run_job_with, start_loading
 from oncofm.workflow.settings import Settings
-from oncofm.workflow.survey import survey_inputs
 from oncofm.workflow.timing import Timing
-from oncofm.workflow.write import (
-    KEY_IMAGES,
-    REPORTS,
-    check_free_space,
-    check_predecessors,
-    write_results,
-)
+from oncofm.workflow.write import KEY_IMAGES, REPORTS
 
 log = logging.getLogger(__name__)
 
@@ -96,20 +87,11 @@ def run_order(order: Order, load_encoder: Callable[[], Encoder]) -> JobEnd:
 
 
 def _run(order: Order, load_encoder: Callable[[], Encoder]) -> tuple[ReportFile, ...]:
-    timing, settings = Timing(), order.settings
-    prepare_output_folder(order.output)
-    check_predecessors(order.output, settings)
-    heads = load_heads(settings)
-    worklist = gather(survey_inputs(order.files), settings)
-    check_free_space(order.output, worklist)
-    outcomes = encode(worklist, load_encoder, settings, timing, lambda event: None, heads)
-    manifest = write_results(
-        order.output, worklist, outcomes, load_encoder(), settings, timing, heads
-    )
+    result = run_job_with(load_encoder, order.files, order.output, order.settings)
     reports = check_reports(order.output, order.study_uid)
     if not any(report.sop_class == Comprehensive3DSRStorage for report in reports):
-        said = [outcome.message for outcome in outcomes if outcome.message]
-        said += manifest.reports.failures if manifest.reports else []
+        said = [outcome.message for outcome in result.outcomes if outcome.message]
+        said += result.manifest.reports.failures if result.manifest.reports else []
         raise NoReportError(
             f"No lesion of study {order.study_uid} gave a report. {' '.join(said[:3])}".strip()
         )

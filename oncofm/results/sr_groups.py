@@ -175,7 +175,8 @@ def _algorithm(
     lesion: ReportedLesion, provenance: ReportProvenance, full_texts: Sequence[str]
 ) -> hd.sr.AlgorithmIdentification:
     seed_mm = ", ".join(f"{value:.3f}" for value in lesion.position_mm)
-    made_by = {
+    made_by = {"caution": provenance.caution} if provenance.caution else {}
+    made_by |= {
         "model": provenance.model,
         "weights_sha256": provenance.weights_sha256,
         "profile": provenance.profile,

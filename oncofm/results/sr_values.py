@@ -169,6 +169,8 @@ class ReportProvenance:
         Preprocessing profile.
     configuration_hash : str
         SHA-256 of the configuration of the run.
+    caution : str
+        What makes the results meaningless, such as random weights; empty if nothing does.
     """
 
     software: str
@@ -177,3 +179,4 @@ class ReportProvenance:
     weights_sha256: str
     profile: str
     configuration_hash: str
+    caution: str = ""

@@ -80,18 +80,51 @@ def run_job(
         Before or instead of any result: missing input, weights, device, unwritable output.
     """
     timing = Timing()
-    prepare_output_folder(output)
-    check_predecessors(output, settings)
-    heads = load_heads(settings)
+    heads = _prepare(output, settings)
     with ThreadPoolExecutor(1, thread_name_prefix="loader") as loader:
         # Importing torch and reading 0.7 GB of weights overlaps with reading the headers.
         load_encoder = start_loading(loader, settings, timing)
-        with timing.part("discover"):
-            worklist = gather(survey_inputs(inputs, seeds), settings)
-        check_free_space(output, worklist)
-        outcomes = encode(worklist, load_encoder, settings, timing, report, heads)
-        encoder = load_encoder()
-    manifest = write_results(output, worklist, outcomes, encoder, settings, timing, heads)
+        return _run(inputs, output, settings, heads, load_encoder, timing, seeds, report)
+
+
+def run_job_with(
+    load_encoder: Callable[[], Encoder], inputs: Sequence[Path], output: Path, settings: Settings
+) -> JobResult:
+    """Do what `run_job` does with an encoder that stays loaded between jobs.
+
+    Parameters
+    ----------
+    load_encoder : callable
+        Gives the encoder, made as the settings say.
+    inputs, output, settings
+        As for `run_job`.
+    """
+    heads = _prepare(output, settings)
+    return _run(inputs, output, settings, heads, load_encoder, Timing(), None, lambda event: None)
+
+
+def _prepare(output: Path, settings: Settings) -> tuple[Head, ...]:
+    """Find what can be wrong before anything is loaded."""
+    prepare_output_folder(output)
+    check_predecessors(output, settings)
+    return load_heads(settings)
+
+
+def _run(
+    inputs: Sequence[Path],
+    output: Path,
+    settings: Settings,
+    heads: Sequence[Head],
+    load_encoder: Callable[[], Encoder],
+    timing: Timing,
+    seeds: Path | None,
+    report: Report,
+) -> JobResult:
+    with timing.part("discover"):
+        worklist = gather(survey_inputs(inputs, seeds), settings)
+    check_free_space(output, worklist)
+    outcomes = encode(worklist, load_encoder, settings, timing, report, heads)
+    manifest = write_results(output, worklist, outcomes, load_encoder(), settings, timing, heads)
     report({"event": "end", **manifest.summary.model_dump()})
     return JobResult(manifest, tuple(outcomes), worklist.verdicts)
 

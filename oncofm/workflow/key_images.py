@@ -15,7 +15,11 @@ from oncofm.workflow.reports import report_provenance, source_headers
 
 
 def write_key_images(
-    folder: Path, outcomes: Sequence[CaseOutcome], configuration: Configuration
+    folder: Path,
+    outcomes: Sequence[CaseOutcome],
+    configuration: Configuration,
+    *,
+    caution: str = "",
 ) -> Reports:
     """Write the key images of a run.
 
@@ -27,6 +31,8 @@ def write_key_images(
         What ran. Cases that are no DICOM series have no key images.
     configuration : Configuration
         What the features were computed with.
+    caution : str
+        What makes the results meaningless, if anything does; the first line of each picture.
 
     Returns
     -------
@@ -38,7 +44,7 @@ def write_key_images(
     OutputNotWritableError
         If a file cannot be written.
     """
-    provenance = report_provenance(configuration)
+    provenance = report_provenance(configuration, caution)
     uids, failures = [], []
     for outcome in outcomes:
         volume = outcome.case.volume
@@ -55,7 +61,7 @@ def write_key_images(
                     headers,
                     volume,
                     lesion.seed,
-                    lines=list(_lines(lesion)),
+                    lines=[*([caution] if caution else []), *_lines(lesion)],
                     provenance=provenance,
                     number=number,
                 )

@@ -44,6 +44,7 @@ def write_reports(
     *,
     features: Literal["none", "full"] = "none",
     predecessors: Path | None = None,
+    caution: str = "",
 ) -> Reports:
     """Write the structured reports of a run.
 
@@ -64,6 +65,8 @@ def write_reports(
     predecessors : pathlib.Path or None
         A report of an earlier run, or a folder of them. Of each series, style and model the new
         report names the newest as its predecessor, unless it says the same.
+    caution : str
+        What makes the results meaningless, if anything does; the reports repeat it.
 
     Returns
     -------
@@ -79,7 +82,7 @@ def write_reports(
     earlier, failures = [], []
     if predecessors is not None:
         earlier, failures = read_earlier_reports(predecessors, _SOFTWARE)
-    provenance, uids = report_provenance(configuration), []
+    provenance, uids = report_provenance(configuration, caution), []
     for outcome in outcomes:
         volume = outcome.case.volume
         if not outcome.done or not isinstance(volume, DicomSeries):
@@ -237,7 +240,7 @@ def source_headers(volume: DicomSeries) -> list[Dataset]:
     return list(headers.values())
 
 
-def report_provenance(configuration: Configuration) -> ReportProvenance:
+def report_provenance(configuration: Configuration, caution: str) -> ReportProvenance:
     """Say what made the results of a run, for what leaves as DICOM."""
     return ReportProvenance(
         software=_SOFTWARE,
@@ -246,4 +249,5 @@ def report_provenance(configuration: Configuration) -> ReportProvenance:
         weights_sha256=configuration.weights_sha256,
         profile=configuration.profile,
         configuration_hash=configuration.digest(),
+        caution=caution,
     )

@@ -16,6 +16,10 @@ class Timing:
     started: float = field(default_factory=time.perf_counter)
     seconds: dict[str, float] = field(default_factory=dict)
 
+    def total(self) -> float:
+        """Return the seconds since the start."""
+        return round(time.perf_counter() - self.started, 3)
+
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
         """Time a part of the run."""

@@ -1,17 +1,17 @@
 """Everything that a run leaves in its output folder."""
 
 import shutil
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from oncofm.biomarkers.head import Head
-from oncofm.encoders.encoder import Encoder
+from oncofm.encoders.encoder import Encoder, EncoderFacts
 from oncofm.errors import OutputNotWritableError, SettingInvalidError
 from oncofm.results.manifest import (
     Configuration,
     Reports,
     RunManifest,
+    describe_weights,
     provenance,
     write_manifest,
 )
@@ -116,10 +116,13 @@ def write_results(
         _write_predictions(output, outcomes, encoder, configuration, heads)
     _remove_dicom(output)
     with timing.part("write_dicom"):
-        reports = write_dicom(output, outcomes, configuration, settings)
-    seconds = timing.seconds | {"total": round(time.perf_counter() - timing.started, 3)}
+        reports = write_dicom(output, outcomes, encoder, configuration, settings)
+    seconds = timing.seconds | {"total": timing.total()}
     manifest = describe_run(worklist, outcomes, encoder, configuration, seconds, reports, heads)
-    _write_page(output, outcomes, worklist, manifest, heads, settings)
+    with timing.part("write_page"):
+        _write_page(output, outcomes, worklist, manifest, heads, settings)
+    seconds = timing.seconds | {"total": timing.total()}  # the page could not know how long it took
+    manifest = manifest.model_copy(update={"seconds": seconds})
     write_manifest(manifest, output / "run.json")
     return manifest
 
@@ -169,6 +172,7 @@ def _remove_dicom(output: Path) -> None:
 def write_dicom(
     output: Path,
     outcomes: Sequence[CaseOutcome],
+    encoder: Encoder | EncoderFacts,
     configuration: Configuration,
     settings: Settings,
 ) -> Reports | None:
@@ -179,6 +183,8 @@ def write_dicom(
     Reports or None
         What was written and what could not be; None where nothing was asked for.
     """
+    # Only of random weights: the name of a file must not change what a report is called.
+    caution = describe_weights(encoder) if encoder.weights.random_seed is not None else ""
     written: list[Reports] = []
     if settings.sr != "none":
         from oncofm.workflow.reports import write_reports
@@ -191,12 +197,14 @@ def write_dicom(
                 settings.sr,
                 features=settings.sr_features,
                 predecessors=settings.revises,
+                caution=caution,
             )
         )
     if settings.key_images:
         from oncofm.workflow.key_images import write_key_images
 
-        written.append(write_key_images(output / KEY_IMAGES, outcomes, configuration))
+        folder = output / KEY_IMAGES
+        written.append(write_key_images(folder, outcomes, configuration, caution=caution))
     if not written:
         return None
     return Reports(

@@ -6,7 +6,7 @@ import yaml
 from cards import head_card, risk_card, split_at
 from heads import write_head
 
-from oncofm.biomarkers.evaluation_cards import cards_by_head, is_high_risk, load_card
+from oncofm.biomarkers.evaluation_cards import cards_by_head, load_card
 from oncofm.biomarkers.head import CARD_FILE, Head, Layer, load_head
 from oncofm.errors import EvaluationError, HeadInvalidError, HeadUnknownError
 
@@ -39,7 +39,7 @@ def test_an_absent_card(tmp_path):
 )
 def test_cards_that_cannot_be_used(tmp_path, content):
     (tmp_path / CARD_FILE).write_bytes(content)
-    with pytest.raises(HeadInvalidError, match=r"^The card .*head\.yml cannot be used: .*\.$"):
+    with pytest.raises(HeadInvalidError, match=r"^Head .* cannot be used: .*\.$"):
         load_card(str(tmp_path))
 
 
@@ -76,4 +76,4 @@ def test_the_split_is_that_of_the_head(direction):
     card = risk_card("h", n_features=1, **split_at(0.5, direction))
     head = Head(card, (Layer(np.ones((1, 1)), np.zeros(1)),))
     expected = [group == "high" for group in head.risk_groups(head.predict(values[:, None]))]
-    assert is_high_risk(card, values).tolist() == expected
+    assert card.is_high_risk(values).tolist() == expected

@@ -107,6 +107,7 @@ def test_demo_end_to_end(tmp_path):
     }
     (report,) = (results / "sr").iterdir()
     assert pydicom.dcmread(report).Modality == "SR"
+    assert b"caution=RANDOM WEIGHTS" in report.read_bytes()
     assert "RANDOM WEIGHTS" in (results / "report.html").read_text()
     manifest = json.loads((results / "run.json").read_text())
     assert manifest["summary"]["lesions"]["done"] == 3

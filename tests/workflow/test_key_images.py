@@ -39,7 +39,8 @@ def test_a_picture_of_every_lesion_with_what_is_predicted(study, cli, tmp_path, 
     uids = sorted(picture.SOPInstanceUID for picture in pictures)
     assert result.manifest["reports"]["key_image_uids"] == uids
     assert [lesion_id for lesion_id, _ in seen] == ["segment-1", "segment-2", "segment-3"]
-    assert all(lines[0].startswith("A test (two): benign ") for _, lines in seen)
+    assert all(lines[0].startswith("RANDOM WEIGHTS") for _, lines in seen)
+    assert all(lines[1].startswith("A test (two): benign ") for _, lines in seen)
     again = cli("run", study.folder, tmp_path / "out")
     assert again.code == 0
     assert not list((again.output / "key_images").iterdir())

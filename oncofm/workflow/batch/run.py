@@ -340,7 +340,9 @@ class _Batch:
 
     def _write_dicom(self, outcomes: Sequence[CaseOutcome]) -> list[str]:
         """Write what leaves as DICOM; returns a sentence for everything that could not."""
-        reports = write_dicom(self.output, outcomes, self.configuration, self.settings)
+        reports = write_dicom(
+            self.output, outcomes, self.encoder, self.configuration, self.settings
+        )
         return reports.failures if reports else []
 
     def _entry(self, item: Item, outcomes: Sequence[CaseOutcome]) -> Entry:
