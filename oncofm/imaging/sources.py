@@ -53,7 +53,7 @@ class ZipMemberSource:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Go to another process by name."""
-        return _open_member, (self.archive.filename, self.member.filename)
+        return open_member, (self.archive.filename, self.member.filename)
 
     @property
     def name(self) -> str:
@@ -70,6 +70,7 @@ def _open_archive(path: str) -> zipfile.ZipFile:
     return zipfile.ZipFile(path)
 
 
-def _open_member(path: str, name: str) -> ZipMemberSource:
+def open_member(path: str, name: str) -> ZipMemberSource:
+    """Open a member of an archive by both their names."""
     archive = _open_archive(path)
     return ZipMemberSource(archive, archive.getinfo(name))

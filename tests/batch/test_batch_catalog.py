@@ -1,11 +1,13 @@
 """What lies in a folder: found once, remembered, and never mixed up."""
 
 import os
+import pickle
 import shutil
 import sqlite3
 import subprocess
 import sys
 import zipfile
+import zlib
 from contextlib import closing
 
 import pytest
@@ -267,6 +269,19 @@ def test_a_broken_catalog(studies, catalog):
         catalog_items(studies, catalog)
     catalog.unlink()
     assert len(catalog_items(studies, catalog)) == 5
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"cut", zlib.compress(pickle.dumps(os.getcwd)), zlib.compress(pickle.dumps([]))[:-3]],
+    ids=["not compressed", "names a function", "cut short"],
+)
+def test_a_catalog_that_holds_something_else(studies, catalog, content):
+    item = catalog_items(studies, catalog)[0]
+    with closing(sqlite3.connect(catalog)) as database, database:
+        database.execute("UPDATE studies SET scan = ?", (content,))
+    with pytest.raises(BatchError, match=r"catalog of this batch is damaged .* delete"):
+        read_scan(catalog, item.places)
 
 
 def test_a_catalog_of_another_version_is_made_anew(studies, catalog, opened):

@@ -85,6 +85,29 @@ def test_reports_of_both_styles(study, cli, tmp_path):
         assert str(study.series_uid) in path.name
 
 
+def test_every_image_is_evidence(study, cli, tmp_path):
+    result = cli("run", study.folder, "--sr", "auto", tmp_path / "out")
+    report = pydicom.dcmread(reports(result)["segment"])
+    listed = {
+        (
+            evidence.StudyInstanceUID,
+            series.SeriesInstanceUID,
+            image.ReferencedSOPClassUID,
+            image.ReferencedSOPInstanceUID,
+        )
+        for evidence in report.CurrentRequestedProcedureEvidenceSequence
+        for series in evidence.ReferencedSeriesSequence
+        for image in series.ReferencedSOPSequence
+    }
+    paths = study.folder.rglob("*.dcm")
+    headers = [pydicom.dcmread(path, stop_before_pixels=True) for path in paths]
+    assert listed == {
+        (one.StudyInstanceUID, one.SeriesInstanceUID, one.SOPClassUID, one.SOPInstanceUID)
+        for one in headers
+        if one.Modality in ("CT", "SEG")
+    }
+
+
 def test_the_same_run_gives_the_same_reports(study, cli, tmp_path):
     first, second = (
         reports(cli("run", study.folder, "--sr", "auto", tmp_path / name)) for name in "ab"
@@ -316,6 +339,19 @@ def test_reports_revise_those_of_an_earlier_run(job, tmp_path):
     for path in (tmp_path / "3").iterdir():
         old = pydicom.dcmread(tmp_path / "1" / path.name)
         assert revised(path) == [old.SOPInstanceUID]
+
+
+def test_the_other_style_is_revised_unless_both_are_written(job, tmp_path):
+    configuration = job.manifest.configuration
+    write_reports(tmp_path / "1", job.outcomes, configuration, "segment")
+    options = {"predecessors": tmp_path / "1"}
+    write_reports(tmp_path / "2", job.outcomes, configuration, "point", **options)
+    write_reports(tmp_path / "3", job.outcomes, configuration, "both", **options)
+    for path in (tmp_path / "2").iterdir():
+        old = tmp_path / "1" / path.name.replace("-point", "-segment")
+        expected = [pydicom.dcmread(old).SOPInstanceUID] if old.exists() else None
+        assert expected is None or revised(path) == expected
+    assert [revised(path) for path in (tmp_path / "3").glob("*-point.dcm")] == [[]]
 
 
 def test_an_earlier_report_that_cannot_be_used_is_said(job, tmp_path):

@@ -7,6 +7,7 @@ patient data.
 """
 
 import hashlib
+import io
 import os
 import pickle
 import sqlite3
@@ -16,16 +17,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from oncofm.errors import BatchError, InputNotFoundError, UnreadableFileError
 from oncofm.imaging.scan import (
     NOT_DICOM,
     DicomScan,
     InstanceRecord,
+    SeriesRecord,
     SkippedFile,
     group_instances,
     scan_dicom,
 )
+from oncofm.imaging.sources import FileSource, open_member
 from oncofm.seeds.references import referenced_series
 from oncofm.workflow.batch.items import Item, as_text
 
@@ -354,7 +358,13 @@ def _item(position: int, group: Sequence[_Place], catalog: Path) -> Item:
 
 
 def read_scan(catalog: Path, places: Iterable[tuple[str, str]]) -> DicomScan:
-    """Get the headers of an item; no file of it is opened."""
+    """Get the headers of an item; no file of it is opened.
+
+    Raises
+    ------
+    BatchError
+        If the catalog holds something else.
+    """
     query = "SELECT scan FROM studies WHERE path = ? AND study_uid = ?"
     with closing(sqlite3.connect(f"{catalog.absolute().as_uri()}?mode=ro", uri=True)) as database:
         scans = [
@@ -378,4 +388,37 @@ def _pack(scan: DicomScan) -> bytes:
 
 
 def _unpack(data: bytes) -> DicomScan:
-    return pickle.loads(zlib.decompress(data))
+    try:
+        return _Records(io.BytesIO(zlib.decompress(data))).load()
+    except Exception as error:
+        raise BatchError(
+            f"The catalog of this batch is damaged ({type(error).__name__}: {error}); delete "
+            "catalog.sqlite, and it is made anew."
+        ) from error
+
+
+class _Records(pickle.Unpickler):
+    """Makes what `_pack` packs and nothing else, as a catalog may come from anybody."""
+
+    def find_class(self, module_name: str, global_name: str) -> Any:
+        try:
+            return _PACKED[module_name, global_name]
+        except KeyError:
+            raise pickle.UnpicklingError(
+                f"{module_name}.{global_name} has no place in it"
+            ) from None
+
+
+_PACKED = {
+    (each.__module__, each.__qualname__): each
+    for each in (
+        DicomScan,
+        SeriesRecord,
+        InstanceRecord,
+        SkippedFile,
+        UnreadableFileError,
+        FileSource,
+        type(Path()),
+        open_member,
+    )
+}
