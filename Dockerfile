@@ -70,8 +70,9 @@ FROM torch-${TORCH} AS torch
 
 # --- locked packages ------------------------------------------------------------------------------
 FROM torch AS dependencies
+ARG TORCH
 COPY requirements.lock utils/image/install_layer.py /build/
-COPY --from=project /project/dependencies.txt /build/
+COPY --from=project /project/dependencies-${TORCH}.txt /build/dependencies.txt
 RUN --mount=type=cache,target=/root/.cache/pip \
     --mount=type=secret,id=ca --mount=type=secret,id=pip \
     xargs -d '\n' -a /build/dependencies.txt /opt/tools/bin/python /build/install_layer.py \
@@ -112,6 +113,17 @@ RUN site-pip wheel --quiet --no-deps --no-build-isolation --no-index --wheel-dir
     && ln -s $data/mhub /layers/models/fmcib/utils \
     && ln -s $data/config /layers/models/fmcib/config \
     && ln -s $data/mhub/meta.json $data/mhub/mhub.toml /layers/models/fmcib/
+# Where hosts of MONAI application packages look, and the folder of a node.
+COPY utils/image/holoscan /holoscan
+RUN install -d /layers/hosts/etc/holoscan /layers/hosts/var/holoscan/input \
+        /layers/hosts/opt/holoscan/models /layers/hosts/opt/holoscan/docs \
+    && install -d --owner=10001 --group=10001 /layers/hosts/var/holoscan/output \
+    && install -d --owner=10001 --group=10001 --mode=0700 /layers/hosts/var/lib/oncofm \
+    && install -m 0644 -t /layers/hosts/etc/holoscan /holoscan/*.json \
+    && install -m 0644 -t /layers/hosts/var/holoscan /holoscan/app.yaml \
+    && install -m 0644 -t /layers/hosts/opt/holoscan/docs README.md LICENSE \
+    && ln -s /opt/oncofm/lib/python3.11/site-packages/oncofm /layers/hosts/opt/holoscan/app \
+    && ln -s /app/weights/fmcib /layers/hosts/opt/holoscan/models/fmcib
 
 # --- the image without weights and labels -------------------------------------------------------
 FROM base AS app
@@ -135,22 +147,32 @@ COPY --from=dependencies /layers/dependencies/ /opt/oncofm/
 COPY --from=sbom /layers/sbom/ /usr/share/oncofm/
 COPY --from=package /layers/package/ /opt/oncofm/
 COPY --from=package /layers/models/ /app/models/
+COPY --from=package /layers/hosts/ /
 
 # --- weights: none, a file of the build context, or downloaded; each is checked ----------------
+# With the CPU engine comes the model that it runs, compared with torch here: a run on a CPU then
+# imports no torch.
 FROM base AS weights-none
 RUN mkdir -p /weights
 
-FROM app AS weights-file
+FROM scratch AS weights-given
 ARG WEIGHTS_FILE=build/weights/model_weights.torch
+COPY ${WEIGHTS_FILE} /model_weights.torch
+
+FROM app AS weights-file
+ARG TORCH
 ARG WEIGHTS_SHA256
-COPY ${WEIGHTS_FILE} /weights/fmcib/model_weights.torch
+COPY --from=weights-given /model_weights.torch /weights/fmcib/
 RUN test -n "${WEIGHTS_SHA256}" \
     || { echo "Give the checksum: --build-arg WEIGHTS_SHA256=\$(sha256sum ...)" >&2; exit 1; }; \
     oncofm weights verify --sha256 "${WEIGHTS_SHA256}" /weights/fmcib/model_weights.torch \
     && echo "${WEIGHTS_SHA256}  model_weights.torch" >/weights/fmcib/model_weights.torch.sha256 \
+    && { [ "$TORCH" = cuda ] \
+        || oncofm weights prepare --weights /weights/fmcib/model_weights.torch; } \
     && chmod -R a+rX /weights
 
 FROM app AS weights-fetch
+ARG TORCH
 ARG WEIGHTS_SHA256
 ARG WEIGHTS_URL
 RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends ca-certificates >/dev/null
@@ -161,7 +183,10 @@ RUN --mount=type=cache,target=/cache --mount=type=secret,id=ca \
     oncofm weights fetch fmcib --to "$place" ${WEIGHTS_SHA256:+--sha256 "${WEIGHTS_SHA256}"} \
         ${WEIGHTS_URL:+--url "${WEIGHTS_URL}"} \
     && install -D --mode=0644 -t /weights/fmcib "$place/model_weights.torch" \
-        "$place/model_weights.torch.sha256"
+        "$place/model_weights.torch.sha256" \
+    && { [ "$TORCH" = cuda ] \
+        || oncofm weights prepare --weights /weights/fmcib/model_weights.torch; } \
+    && chmod -R a+rX /weights
 
 FROM weights-${WEIGHTS} AS weights
 
@@ -169,8 +194,8 @@ FROM weights-${WEIGHTS} AS weights
 FROM app
 COPY --from=weights /weights/ /app/weights/
 USER 10001:10001
-ENTRYPOINT ["/usr/bin/tini", "-s", "--", "mhub.run"]
-CMD ["--workflow", "default"]
+# Without arguments: what the host that started it asks for, else MHub's workflow `default`.
+ENTRYPOINT ["/usr/bin/tini", "-s", "--", "oncofm.container"]
 ARG VERSION
 ARG REVISION
 ARG CREATED

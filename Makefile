@@ -2,6 +2,7 @@
 # make test    environment, install, all tests
 # make image   the container image; WEIGHTS=FILE puts the weights into it (docs/container.md)
 # TORCH=cuda   a CUDA build of torch instead of the CPU build
+# WORKERS=0    the tests one after another, instead of in a process for each core, four at most
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 TORCH ?= cpu
@@ -9,6 +10,7 @@ TORCH_VERSION := 2.13.0
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 DEMO ?= demo-output
 TESTS ?= not slow
+WORKERS ?= auto
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -20,7 +22,7 @@ demo: $(STAMP)
 	$(BIN)/oncofm demo "$(DEMO)"
 
 test: $(STAMP)
-	$(BIN)/pytest -m "$(TESTS)" $(PYTEST_ARGS)
+	$(BIN)/pytest -m "$(TESTS)" --numprocesses=$(WORKERS) --maxprocesses=4 --dist=loadfile $(PYTEST_ARGS)
 
 test-mhubio-main: $(STAMP)
 	@utils/test_mhubio_main.sh -m "$(TESTS)" $(PYTEST_ARGS)

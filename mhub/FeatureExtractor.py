@@ -12,7 +12,7 @@ from oncofm.workflow.mhub.context import context_of
 @IO.Config("profile", str, "mhub", the="preprocessing: mhub or paper")
 @IO.Config("engine", str, "auto", the="auto, torch or openvino")
 @IO.Config("device", str, "auto", the="auto, cpu, cuda or cuda:N")
-@IO.Config("precision", str, "fp32", the="fp32 or bf16")
+@IO.Config("precision", str, "fp32", the="fp32, bf16, or on a GPU tf32")
 @IO.Config("batch_size", int, 0, the="patches per pass through the network; 0: automatic")
 class FeatureExtractor(Module):
     """The model is loaded once; what fails in one lesion is its own failure."""

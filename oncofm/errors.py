@@ -76,6 +76,18 @@ class DeviceError(SetupError):
     code = "device_unavailable"
 
 
+class DeviceMemoryError(DeviceError):
+    """The compute device has no memory left, even for one patch."""
+
+    code = "device_memory"
+
+
+class DeviceLostError(DeviceError):
+    """The compute device failed while it worked."""
+
+    code = "device_lost"
+
+
 class ModelUnknownError(SetupError):
     """No model of that name is described under ``models/``."""
 
@@ -146,6 +158,40 @@ class DownloadError(SetupError):
     """A download did not complete."""
 
     code = "download_failed"
+
+
+class WebError(SetupError):
+    """Something could not be had from a DICOMweb server."""
+
+    code = "web"
+
+
+class WebAddressError(WebError):
+    """What should be the address of something on a DICOMweb server is none."""
+
+    code = "web_address_invalid"
+
+
+class WebUnavailableError(WebError):
+    """A DICOMweb server does not answer now; it may later, after the seconds that it asks for."""
+
+    code = "web_unavailable"
+
+    def __init__(self, message: str, retry_after_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class WebRefusedError(WebError):
+    """A DICOMweb server does not give what it was asked for."""
+
+    code = "web_refused"
+
+
+class WebAnswerError(WebError):
+    """The answer of a DICOMweb server is not what was asked for, or too large."""
+
+    code = "web_answer_invalid"
 
 
 # --- an input or a lesion cannot be used --------------------------------------------------

@@ -97,7 +97,7 @@ class Orthanc:
 
 
 @contextmanager
-def run_orthanc(folder: Path) -> Iterator[Orthanc]:
+def run_orthanc(folder: Path, **options: object) -> Iterator[Orthanc]:
     """Start a server that keeps everything below a folder, and stop it in the end."""
     program = require_tool("Orthanc")
     plugin = PLUGINS / "libOrthancDicomWeb.so"
@@ -123,6 +123,7 @@ def run_orthanc(folder: Path) -> Iterator[Orthanc]:
         "DicomAlwaysAllowStore": True,
         "OverwriteInstances": False,
         "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
+        **options,
     }
     (folder / "orthanc.json").write_text(json.dumps(configuration))
     with (folder / "orthanc.log").open("wb") as log:

@@ -39,6 +39,7 @@ def test_every_warning_code_in_the_code_is_documented():
         "README.md",
         "docs/reasons.md",
         "docs/container.md",
+        "docs/install-pacs.md",
         "docs/differences.md",
         "docs/workflows.md",
         "docs/batch.md",

@@ -1,16 +1,19 @@
 """``oncofm batch``: a whole study, resumable."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from typer.core import TyperGroup
 
-from oncofm.cli import run as run_options
+from oncofm.cli.options import DEBUG, JSON_PROGRESS, takes_settings
 from oncofm.cli.process import show_tracebacks
 from oncofm.cli.progress import show_batch_progress
-from oncofm.cli.run import Engine, Per, Precision, Profile, ReportFeatures, ReportStyle, SeedKind
 from oncofm.errors import SettingInvalidError
+
+if TYPE_CHECKING:
+    from oncofm.results.manifest import Throughput
+    from oncofm.workflow.settings import Settings
 
 
 class _RunUnlessNamed(TyperGroup):
@@ -31,6 +34,7 @@ app = typer.Typer(
 
 
 @app.command()
+@takes_settings
 def run(
     source: Path = typer.Argument(
         ..., metavar="MANIFEST|FOLDER", help="Table with image_path per row, or folder of DICOM."
@@ -63,57 +67,22 @@ def run(
     metrics: Path | None = typer.Option(
         None, "--metrics", help="File for Prometheus (node exporter's text format), kept fresh."
     ),
-    weights: Path | None = run_options.WEIGHTS,
-    sha256: str | None = run_options.SHA256,
-    kinds: list[SeedKind] | None = run_options.KINDS,
-    labels: list[str] | None = run_options.LABELS,
-    per: Per = run_options.PER,
-    min_volume: float = run_options.MIN_VOLUME,
-    threshold: float = run_options.THRESHOLD,
-    heads: list[str] | None = run_options.HEADS,
-    jitter: int = run_options.JITTER,
-    sr: ReportStyle = run_options.SR,
-    sr_features: ReportFeatures = run_options.SR_FEATURES,
-    key_images: bool = run_options.KEY_IMAGES,
-    profile: Profile = run_options.PROFILE,
-    engine: Engine = run_options.ENGINE,
-    device: str = run_options.DEVICE,
-    precision: Precision = run_options.PRECISION,
-    batch_size: int | None = run_options.BATCH_SIZE,
-    json_progress: bool = run_options.JSON_PROGRESS,
-    debug: bool = run_options.DEBUG,
+    json_progress: bool = JSON_PROGRESS,
+    debug: bool = DEBUG,
+    *,
+    settings: "Settings",
 ) -> int:
     """Compute the features of every case of a manifest or folder.
 
-    OUT gets features.parquet, cases.csv, predictions.csv and run.json when all is done. Until
+    OUT gets features.parquet, cases.csv, predictions.csv, run.json ... when all is done. Until
     then it holds parts and a ledger: ended by whatever, the same command with --resume goes on.
     """
     from oncofm.workflow.batch.run import BatchOptions, run_batch
-    from oncofm.workflow.settings import Settings
 
     if debug:
         show_tracebacks()
     if cluster and not cluster.startswith("dask://"):
         raise SettingInvalidError(f"--cluster {cluster} is not of the form dask://HOST:PORT.")
-    settings = Settings(
-        weights=weights,
-        expected_sha256=sha256,
-        profile=profile.value,
-        seed_kinds=tuple(kind.value for kind in kinds or ()),
-        labels=tuple(labels or ()),
-        heads=tuple(heads or ()),
-        jitter=jitter,
-        sr=sr.value,
-        sr_features=sr_features.value,
-        key_images=key_images,
-        per=per.value,
-        min_volume_mm3=min_volume,
-        seg_threshold=threshold,
-        engine=engine.value,
-        device=device,
-        precision=precision.value,
-        batch_size=batch_size,
-    )
     options = BatchOptions(
         n_readers=workers,
         time_limit_s=time_limit,
@@ -123,8 +92,8 @@ def run(
         shard=_shard(shard),
         cluster=cluster,
     )
-    with show_batch_progress(json_progress, metrics) as report:
-        result = run_batch(source, output, settings, options, report)
+    with show_batch_progress(json_progress, metrics) as progress:
+        result = run_batch(source, output, settings, options, progress)
     if result.manifest is None:
         typer.echo(f"ended early; go on with --resume; finished cases are in {output}", err=True)
     else:
@@ -150,7 +119,8 @@ def status(
 
     found = batch_status(output)
     if json_lines:
-        typer.echo(json.dumps(asdict(found)))
+        work = found.throughput and found.throughput.model_dump()
+        typer.echo(json.dumps({**asdict(found), "throughput": work}))
         return 0
     typer.echo(f"{found.n_finished} of {found.n_items} items finished, {found.n_left} left")
     for state, count in found.states.items():
@@ -160,12 +130,29 @@ def status(
         typer.echo(f"  {reason:<32} {count:>8}")
     for item_id, message in found.failures:
         typer.echo(f"failed: {item_id}: {message}")
+    if found.throughput is not None:
+        typer.echo(_work(found.throughput))
     return 0
+
+
+def _work(throughput: "Throughput") -> str:
+    """Say in two lines how fast it went and what it took."""
+    memory = ", ".join(f"{kind} {mib:.0f} MiB" for kind, mib in throughput.peak_memory_mib.items())
+    return (
+        f"{throughput.cases_per_s:.2f} cases/s, {throughput.lesions_per_s:.2f} lesions/s in "
+        f"{throughput.seconds:.0f} s of work (attempts: {len(throughput.attempts)}), limited by "
+        f"{throughput.limited_by}\npeak memory: {memory}"
+    )
 
 
 def merge(
     folders: list[Path] = typer.Argument(..., metavar="OUT...", help="Output folders of batches."),
-    output: Path = typer.Option(..., "--output", "-o", help="Folder for the tables."),
+    output: Path = typer.Option(
+        ...,
+        "--output",
+        "-o",
+        help="Folder for the tables; or a .parquet file for the features, the others beside it.",
+    ),
 ) -> int:
     """Write the tables of several batches, such as the shards of a study, as one.
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import typer
 
+from oncofm.cli.options import DEBUG
 from oncofm.cli.process import show_tracebacks
-from oncofm.cli.run import DEBUG
 from oncofm.errors import SettingInvalidError
 
 RESULT_FILE = "evaluation.json"

@@ -4,9 +4,7 @@ from pathlib import Path
 
 import typer
 
-from oncofm.cli.process import show_tracebacks
-from oncofm.cli.progress import show_progress
-from oncofm.cli.run import (
+from oncofm.cli.options import (
     BATCH_SIZE,
     DEBUG,
     DEVICE,
@@ -20,6 +18,8 @@ from oncofm.cli.run import (
     Precision,
     Profile,
 )
+from oncofm.cli.process import show_tracebacks
+from oncofm.cli.progress import show_progress
 from oncofm.errors import OutputNotWritableError
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import typer
 
-from oncofm.cli.run import KINDS, LABELS, MIN_VOLUME, PER, SEEDS, THRESHOLD, Per, SeedKind
+from oncofm.cli.options import KINDS, LABELS, MIN_VOLUME, PER, SEEDS, THRESHOLD, Per, SeedKind
 
 
 def seeds(

@@ -40,6 +40,9 @@ class EncoderFacts:
     ----------
     weights, device, precision, engine, n_features, batch_size
         As in `Encoder`.
+    batch_sizes_before : tuple of int
+        The larger ones that it began with and ran out of memory with. Features computed with one
+        of them may differ from the others by rounding.
     """
 
     weights: Weights
@@ -48,11 +51,15 @@ class EncoderFacts:
     engine: str
     n_features: int
     batch_size: int
+    batch_sizes_before: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, encoder: "Encoder") -> "EncoderFacts":
-        """Describe an encoder."""
-        return cls(**{name: getattr(encoder, name) for name in cls.__dataclass_fields__})
+    def of(cls, encoder: "Encoder | EncoderFacts") -> "EncoderFacts":
+        """Describe an encoder as it is now."""
+        before = getattr(encoder, "batch_sizes_before", ())  # only a GPU has them
+        names = cls.__dataclass_fields__.keys() - {"batch_sizes_before"}
+        facts = {name: getattr(encoder, name) for name in names}
+        return cls(**facts, batch_sizes_before=before)
 
 
 class Encoder(Protocol):
@@ -67,7 +74,8 @@ class Encoder(Protocol):
     n_features : int
         Length of a feature vector.
     batch_size : int
-        Largest number of patches that run through the network at once.
+        Largest number of patches that run through the network at once. It may get smaller where
+        memory runs out.
     """
 
     weights: Weights
@@ -75,7 +83,9 @@ class Encoder(Protocol):
     precision: str
     engine: str
     n_features: int
-    batch_size: int
+
+    @property
+    def batch_size(self) -> int: ...  # noqa: D102 - described above
 
     def encode(self, patches: np.ndarray) -> np.ndarray:
         """Encode patches, in their order.
@@ -106,17 +116,30 @@ class FixedBatches:
         self.precision = encoder.precision
         self.engine = encoder.engine
         self.n_features = encoder.n_features
-        self.batch_size = encoder.batch_size
         self._encoder = encoder
+
+    @property
+    def batch_size(self) -> int:
+        """The other encoder's."""
+        return self._encoder.batch_size
+
+    @property
+    def batch_sizes_before(self) -> tuple[int, ...]:
+        """The other encoder's: see `EncoderFacts`."""
+        return getattr(self._encoder, "batch_sizes_before", ())
 
     def encode(self, patches: np.ndarray) -> np.ndarray:
         """Encode patches, in their order: shapes and types as in `Encoder.encode`."""
         features = np.empty((len(patches), self.n_features), np.float32)
-        for start in range(0, len(patches), self.batch_size):
-            few = patches[start : start + self.batch_size]
-            batch = np.zeros((self.batch_size, *few.shape[1:]), few.dtype)
-            batch[: len(few)] = few
-            features[start : start + len(few)] = self._encoder.encode(batch)[: len(few)]
+        start = 0
+        while start < len(patches):
+            size = self.batch_size  # may be smaller after each
+            batch = few = patches[start : start + size]
+            if len(few) < size:
+                batch = np.zeros((size, *few.shape[1:]), few.dtype)
+                batch[: len(few)] = few
+            features[start : start + size] = self._encoder.encode(batch)[: len(few)]
+            start += size
         return features
 
 

@@ -2,12 +2,13 @@
 
 With the channels last, a 1x1x1 convolution is one matrix product. A 3x3x3 convolution is
 
-- torch's own while the maps are large (layers 1 and 2), and always on a GPU;
-- nine matrix products over small maps on a CPU. There torch's convolution is two to six times
-  slower: it multiplies padding (of the 27 taps of a 2x2x2 map only 8 fall inside) and splits the
-  work into many tiny products, as each patch and each line of the map is one of its own.
+- torch's own while the maps are large (layers 1 and 2);
+- nine matrix products over small maps. There torch's convolution is two to six times slower: it
+  multiplies padding (of the 27 taps of a 2x2x2 map only 8 fall inside) and splits the work into
+  many tiny products, as each patch and each line of the map is one of its own.
 
 Measured on two cores against torch's largest matrix-product rate: `utils/bench/bench_encoder.py`.
+On a GPU the same tensors run in `oncofm.encoders.folded_gpu`.
 """
 
 from dataclasses import dataclass
@@ -19,18 +20,18 @@ from torch import Tensor
 from oncofm.encoders.fmcib import POOLED_MAP, STAGES, STEM_MAP, check_map
 
 _BN_EPSILON = 1e-5
-_PATCHES_AT_ONCE = 4
+PATCHES_AT_ONCE = 4
 """Patches that go through the layers with large maps together: their maps then stay in the cache
 and below the 32 MB from which glibc asks the kernel for fresh pages every time."""
 _VALUES_AT_ONCE = 2**15 - 1
 """Values that are scaled and reordered together: few enough for a core's cache, and for torch to
 leave the other cores alone, where at that time the file is hashed and images are read."""
 _SMALL_MAP = 4
-"""Edge of the resulting maps from which on matrix products beat torch's convolution on a CPU."""
+"""Edge of the resulting maps from which on matrix products beat torch's convolution."""
 
 
 @dataclass(frozen=True)
-class _Block:
+class Block:
     """One bottleneck; weights are (out, in) or, for the 3x3x3 one, (out, 3, 3, 3, in)."""
 
     weight1: Tensor
@@ -51,7 +52,7 @@ class FoldedNetwork:
     stem_weight: Tensor
     """(128, 7, 7, 7, 1), float32 in every precision."""
     stem_bias: Tensor
-    stages: tuple[tuple[_Block, ...], ...]
+    stages: tuple[tuple[Block, ...], ...]
 
 
 def fold(state: dict[str, Tensor], dtype: torch.dtype, device: torch.device) -> FoldedNetwork:
@@ -93,7 +94,7 @@ def fold(state: dict[str, Tensor], dtype: torch.dtype, device: torch.device) -> 
                 shortcut_weight, shortcut_bias = take(f"{shortcut}.0", f"{shortcut}.1", dtype)
                 shortcut_weight = shortcut_weight.flatten(1)
             blocks.append(
-                _Block(
+                Block(
                     weight1.flatten(1),
                     bias1,
                     weight2,
@@ -125,14 +126,14 @@ def _scale_in_place(weight: Tensor, scale: Tensor, dtype: torch.dtype) -> Tensor
 
 
 def run(network: FoldedNetwork, patches: Tensor) -> Tensor:
-    """Encode a batch.
+    """Encode a batch on a CPU.
 
     Parameters
     ----------
     network : FoldedNetwork
         From `fold`.
     patches : torch.Tensor
-        (n, 50, 50, 50, 1) float32 on the network's device, n > 0.
+        (n, 50, 50, 50, 1) float32, n > 0.
 
     Returns
     -------
@@ -140,7 +141,7 @@ def run(network: FoldedNetwork, patches: Tensor) -> Tensor:
         (n, 4096) float32.
     """
     large, small = network.stages[:2], network.stages[2:]
-    maps = [_run_large(network, large, few) for few in patches.split(_PATCHES_AT_ONCE)]
+    maps = [_run_large(network, large, few) for few in patches.split(PATCHES_AT_ONCE)]
     x = torch.cat(maps)  # (n, 7, 7, 7, 1024)
     for stage, blocks in zip(STAGES[2:], small, strict=True):
         for block in blocks:
@@ -150,7 +151,7 @@ def run(network: FoldedNetwork, patches: Tensor) -> Tensor:
 
 
 def _run_large(
-    network: FoldedNetwork, stages: tuple[tuple[_Block, ...], ...], patches: Tensor
+    network: FoldedNetwork, stages: tuple[tuple[Block, ...], ...], patches: Tensor
 ) -> Tensor:
     # The first convolution has one input channel: there bfloat16 is slower and less exact.
     x = _convolve(patches, network.stem_weight, network.stem_bias, stride=2, padding=3)
@@ -165,7 +166,7 @@ def _run_large(
     return x
 
 
-def _run_block(x: Tensor, block: _Block) -> Tensor:
+def _run_block(x: Tensor, block: Block) -> Tensor:
     """(n, s, s, s, c_in) -> (n, s / stride, ..., c_out); writes over `x`."""
     h = torch.mm(x.flatten(0, 3), block.weight1.t()).add_(block.bias1).relu_()
     h = _convolve_3x3x3(h.view(*x.shape[:4], -1), block.weight2, block.bias2, block.stride)
@@ -180,7 +181,7 @@ def _run_block(x: Tensor, block: _Block) -> Tensor:
 
 
 def _convolve_3x3x3(x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Tensor:
-    if x.is_cuda or x.shape[3] > _SMALL_MAP * stride:
+    if x.shape[3] > _SMALL_MAP * stride:
         return _convolve(x, weight, bias, stride, padding=1)
     return _convolve_by_rows(x, weight, bias, stride)
 
@@ -188,7 +189,7 @@ def _convolve_3x3x3(x: Tensor, weight: Tensor, bias: Tensor, stride: int) -> Ten
 def _convolve(x: Tensor, weight: Tensor, bias: Tensor, stride: int, padding: int) -> Tensor:
     """Torch's own convolution, told that the channels are last."""
     x, weight = x.permute(0, 4, 1, 2, 3), weight.permute(0, 4, 1, 2, 3)
-    if x.device.type == "cpu" and x.dtype == torch.float32 and torch.backends.mkldnn.is_available():
+    if x.dtype == torch.float32 and torch.backends.mkldnn.is_available():
         # F.conv3d ends here too, except that it takes a slow path for one patch with small maps.
         strides, paddings = (stride,) * 3, (padding,) * 3
         out = torch.mkldnn_convolution(x, weight, bias, paddings, strides, (1, 1, 1), 1)

@@ -1,5 +1,6 @@
 """Load an encoder: choose the engine before anything heavy is imported."""
 
+import contextlib
 import ctypes
 import logging
 import sys
@@ -13,7 +14,7 @@ from oncofm.encoders.weights import find_weights
 from oncofm.errors import DeviceError, EngineError, SetupError
 
 ENGINES = ("auto", "torch", "openvino")
-PRECISIONS = ("fp32", "bf16")
+PRECISIONS = ("fp32", "tf32", "bf16")
 
 _GPU_DRIVERS = {"linux": "libcuda.so.1", "win32": "nvcuda.dll"}
 
@@ -42,10 +43,10 @@ def load_encoder(
     device : str
         ``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:1``.
     precision : str
-        ``fp32`` or ``bf16``.
+        ``fp32``, ``bf16``, or on a GPU ``tf32``.
     batch_size : int or None
-        Largest number of patches that run at once; None chooses 8 on a CPU, 32 on a GPU. With
-        OpenVINO each runs alone.
+        Largest number of patches that run at once; None chooses 8 on a CPU, on a GPU what its
+        memory holds, up to 256. With OpenVINO each runs alone.
     expected_sha256 : str or None
         SHA-256 that the file must have.
     random_seed : int or None
@@ -64,7 +65,11 @@ def load_encoder(
     if engine not in ENGINES:
         raise EngineError(f"Engine {engine} is unknown; choose auto, torch or openvino.")
     if precision not in PRECISIONS:
-        raise DeviceError(f"Precision {precision} is unknown; choose fp32 or bf16.")
+        raise DeviceError(f"Precision {precision} is unknown; choose fp32, tf32 or bf16.")
+    if precision == "tf32" and (engine == "openvino" or _runs_on_a_cpu(device)):
+        raise DeviceError(
+            "Precision tf32 takes a GPU and the engine torch; choose fp32 or bf16 on a CPU."
+        )
     if batch_size is not None and batch_size < 1:
         raise SetupError(f"A batch size of {batch_size} is not possible; choose 1 or more.")
     if random_seed is not None and (weights is not None or expected_sha256 is not None):
@@ -91,6 +96,31 @@ def load_encoder(
         expected_sha256=expected_sha256,
         random_seed=random_seed,
     )
+
+
+def import_engine(
+    model: str, weights: Path | None, *, device: str = "auto", engine: str = "auto"
+) -> None:
+    """Import what `load_encoder` will need; most of what is left for it runs beside Python.
+
+    Nothing is said of an engine that is not there: `load_encoder` knows whether that matters.
+
+    Parameters
+    ----------
+    model, device, engine
+        As for `load_encoder`.
+    weights : pathlib.Path or None
+        The file; None for random weights.
+    """
+    prepared = weights and find_prepared(load_model_card(model), weights)
+    if engine != "torch" and prepared and _runs_on_a_cpu(device):
+        from oncofm.encoders.openvino_engine import import_openvino
+
+        with contextlib.suppress(EngineError):
+            import_openvino()
+    elif engine != "openvino":
+        prepare_threads()
+        import oncofm.encoders.torch_engine  # noqa: F401
 
 
 class _NothingPreparedError(EngineError):

@@ -1,6 +1,8 @@
 """FMCIB's encoder on OpenVINO: a CPU engine that starts in a second, as it needs no torch."""
 
-import sys
+import hashlib
+import mmap
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
@@ -20,8 +22,10 @@ from oncofm.encoders.prepared import (
 from oncofm.encoders.threads import threads_to_use
 from oncofm.encoders.weights import check_sha256, sha256_of
 from oncofm.errors import EngineError
+from oncofm.imports import import_without
 
 _CONVERTER = "openvino.tools.ovc"
+_HASHED_BYTES = 32 * 1024 * 1024
 _MODES = {"fp32": ("f32", "ACCURACY"), "bf16": ("bf16", "PERFORMANCE")}
 """What the CPU computes with, and whether the engine may deviate where it thinks it may."""
 
@@ -110,7 +114,6 @@ def load_openvino_encoder(
     if sha256 != prepared.note.weights_sha256:
         raise unusable(folder, f"was prepared from other weights than {weights.name} holds now")
     with ThreadPoolExecutor(1) as pool:
-        # Hashing holds no lock, and its plain reading brings the constants into memory.
         hashing = pool.submit(_sha256_of_constants, prepared)
         compiled = compile_prepared(prepared.xml, card, precision)
         if hashing.result() != prepared.note.bin_sha256:
@@ -120,10 +123,23 @@ def load_openvino_encoder(
 
 
 def _sha256_of_constants(prepared: PreparedModel) -> str:
+    """Hash the constants where OpenVINO maps them, in parts that leave Python's lock to others.
+
+    Smaller ones, read into a buffer, take longer, and wait for that lock two thousand times.
+    """
+    digest = hashlib.sha256()
     try:
-        return sha256_of(prepared.bin)
-    except OSError as error:
+        with prepared.bin.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            for offset in range(0, size, _HASHED_BYTES):
+                length = min(_HASHED_BYTES, size - offset)
+                with mmap.mmap(
+                    file.fileno(), length, access=mmap.ACCESS_READ, offset=offset
+                ) as part:
+                    digest.update(part)
+    except (OSError, ValueError) as error:
         raise unusable(prepared.folder, f"has no readable {BIN_FILE}") from error
+    return digest.hexdigest()
 
 
 def compile_prepared(xml: Path, card: ModelCard, precision: str) -> Any:
@@ -179,17 +195,9 @@ def import_openvino() -> ModuleType:
     EngineError
         If OpenVINO is not installed.
     """
-    modules: dict[str, Any] = sys.modules
-    blocked = _CONVERTER not in modules
-    if blocked:
-        modules[_CONVERTER] = None  # an import of it fails, which OpenVINO's own takes lightly
     try:
-        import openvino
+        return import_without(_CONVERTER, "openvino")
     except ImportError as error:
         raise EngineError(
             "OpenVINO cannot be imported; install the package openvino, or choose the engine torch."
         ) from error
-    finally:
-        if blocked:
-            del modules[_CONVERTER]
-    return openvino

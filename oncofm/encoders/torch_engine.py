@@ -1,8 +1,7 @@
-"""FMCIB's encoder on torch: device, precision, batches."""
+"""FMCIB's encoder on torch: weights, device, and the engine of a CPU."""
 
-import contextlib
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ import torch
 
 from oncofm.encoders.card import ModelCard
 from oncofm.encoders.checkpoint import read_checkpoint
-from oncofm.encoders.encoder import Weights, check_patches
+from oncofm.encoders.encoder import Encoder, Weights, check_patches
 from oncofm.encoders.fmcib import (
     N_FEATURES,
     PATCH_SIZE,
@@ -18,16 +17,16 @@ from oncofm.encoders.fmcib import (
     random_weights,
     sha256_of_tensors,
 )
-from oncofm.encoders.folded import FoldedNetwork, fold, run
+from oncofm.encoders.folded import PATCHES_AT_ONCE, FoldedNetwork, fold, run
+from oncofm.encoders.precision import DTYPES, arithmetic
 from oncofm.encoders.weights import check_sha256, find_weights, sha256_of
-from oncofm.errors import DeviceError
+from oncofm.errors import DeviceError, DeviceMemoryError
 
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-_BATCH_SIZES = {"cpu": 8, "cuda": 32}
+_BATCH_SIZE = 8
 
 
 class TorchEncoder:
-    """An `oncofm.encoders.encoder.Encoder` that runs on torch.
+    """An `oncofm.encoders.encoder.Encoder` that runs on torch, on a CPU.
 
     The same patches in the same batches give the same bytes on one machine. Other batches differ
     by rounding: below 1e-5 in fp32, where features reach 9. In batches of one size neither the
@@ -48,7 +47,9 @@ class TorchEncoder:
         self.weights = weights
         self.device = str(device)
         self.precision = precision
-        self.batch_size = batch_size
+        # A batch runs in pieces; a smaller last one would be rounded in another way.
+        odd = batch_size % PATCHES_AT_ONCE if batch_size > PATCHES_AT_ONCE else 0
+        self.batch_size = batch_size - odd
         self._network = network
 
     def encode(self, patches: np.ndarray) -> np.ndarray:
@@ -72,14 +73,13 @@ class TorchEncoder:
         """
         check_patches(patches, PATCH_SIZE)
         features = np.empty((len(patches), N_FEATURES), np.float32)
-        with torch.inference_mode(), _exact_arithmetic():
+        with torch.inference_mode(), arithmetic("fp32"):  # bf16 is in the network's own types
             for start in range(0, len(patches), self.batch_size):
                 here = slice(start, start + self.batch_size)
                 # Through a tensor of our own, as torch.from_numpy warns about read-only arrays.
                 batch = torch.empty(patches[here].shape)
                 batch.numpy()[...] = patches[here]
-                batch = batch.movedim(1, -1).to(self.device)
-                features[here] = run(self._network, batch).cpu().numpy()
+                features[here] = run(self._network, batch.movedim(1, -1)).numpy()
         return features
 
 
@@ -92,22 +92,77 @@ def load_torch_encoder(
     batch_size: int | None,
     expected_sha256: str | None,
     random_seed: int | None,
-) -> TorchEncoder:
+) -> Encoder:
     """Load weights and make them ready to run; see `oncofm.encoders.load.load_encoder`.
 
     Raises
     ------
     SetupError
         One of its kinds: the weights are missing, invalid or have another checksum, the device is
-        not available.
+        not available or has too little memory.
     """
     place = _choose_device(device)
+    if place.type == "cpu":
+        network, origin = _load_network(
+            card, weights, expected_sha256, random_seed, precision, place
+        )
+        return TorchEncoder(network, origin, place, precision, batch_size or _BATCH_SIZE)
+    return _load_on_gpu(card, weights, expected_sha256, random_seed, precision, place, batch_size)
+
+
+def _load_on_gpu(
+    card: ModelCard,
+    weights: Path | None,
+    expected_sha256: str | None,
+    random_seed: int | None,
+    precision: str,
+    place: torch.device,
+    batch_size: int | None,
+) -> Encoder:
+    from oncofm.encoders.folded_gpu import run_on_gpu
+    from oncofm.encoders.gpu import Gpu
+    from oncofm.encoders.gpu_engine import (
+        GpuEncoder,
+        choose_batch_size,
+        is_of_the_device,
+        is_out_of_memory,
+        lost,
+    )
+
+    gpu = Gpu(place)
+    try:
+        if precision != "fp32" and not gpu.has_tf32():
+            raise DeviceError(
+                f"The GPU {place} does not compute in {precision}, which takes compute capability "
+                "8.0; choose fp32."
+            )
+        network, origin = _load_network(
+            card, weights, expected_sha256, random_seed, precision, place
+        )
+        size = batch_size or choose_batch_size(gpu.free_bytes())
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise DeviceMemoryError(
+                f"The GPU {place} has no memory for the weights; end what else runs there, or "
+                "choose another device."
+            ) from error
+        if is_of_the_device(error):
+            raise lost(str(place), error) from error
+        raise
+    return GpuEncoder(partial(run_on_gpu, network), origin, gpu, precision, size)
+
+
+def _load_network(
+    card: ModelCard,
+    weights: Path | None,
+    expected_sha256: str | None,
+    random_seed: int | None,
+    precision: str,
+    place: torch.device,
+) -> tuple[FoldedNetwork, Weights]:
     if random_seed is None:
-        network, origin = _from_file(card, weights, expected_sha256, precision, place)
-    else:
-        network, origin = _from_seed(card, random_seed, precision, place)
-    size = batch_size or _BATCH_SIZES[place.type]
-    return TorchEncoder(network, origin, place, precision, size)
+        return _from_file(card, weights, expected_sha256, precision, place)
+    return _from_seed(card, random_seed, precision, place)
 
 
 def _from_file(
@@ -121,7 +176,7 @@ def _from_file(
     with ThreadPoolExecutor(1) as pool:
         # Hashing holds no lock, and its plain reading brings the file into memory for the rest.
         hashing = pool.submit(sha256_of, path)
-        network = fold(read_checkpoint(path, expected_tensors()), _DTYPES[precision], device)
+        network = fold(read_checkpoint(path, expected_tensors()), DTYPES[precision], device)
         sha256 = hashing.result()
     check_sha256(path, sha256, card, expected_sha256)
     return network, Weights(card.name, path, sha256, card.licence)
@@ -132,7 +187,7 @@ def _from_seed(
 ) -> tuple[FoldedNetwork, Weights]:
     state = random_weights(seed)
     origin = Weights(card.name, None, sha256_of_tensors(state), "none", random_seed=seed)
-    return fold(state, _DTYPES[precision], device), origin
+    return fold(state, DTYPES[precision], device), origin
 
 
 def _choose_device(name: str) -> torch.device:
@@ -142,7 +197,7 @@ def _choose_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         device = torch.device("meta")
-    if device.type not in _BATCH_SIZES or (device.type == "cpu" and device.index is not None):
+    if device.type not in ("cpu", "cuda") or (device.type == "cpu" and device.index is not None):
         raise DeviceError(f"Device {name} is unknown; choose auto, cpu, cuda or cuda:0.")
     if device.type == "cpu":
         return device
@@ -154,17 +209,3 @@ def _choose_device(name: str) -> torch.device:
             f"devices; choose cpu, or install a CUDA build of torch."
         )
     return torch.device("cuda", index)
-
-
-@contextlib.contextmanager
-def _exact_arithmetic() -> Iterator[None]:
-    """Float32 means float32 and the same algorithm every time, whatever the caller has set."""
-    precision = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with torch.backends.cudnn.flags(
-            enabled=True, benchmark=False, deterministic=True, allow_tf32=False
-        ):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(precision)

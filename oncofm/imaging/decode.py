@@ -1,7 +1,7 @@
 """Stored pixel values of one frame, read and decoded without its neighbours."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from pydicom import dcmread
@@ -10,7 +10,8 @@ from pydicom.pixels.utils import pixel_array
 from pydicom.uid import (
     JPEG2000,
     DeflatedExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGLSLossless,
     JPEGLSNearLossless,
@@ -46,6 +47,17 @@ _FASTEST_PLUGIN = {
 }
 """pydicom tries GDCM first, which takes twice as long for JPEG-LS."""
 
+_PLAIN_SYNTAXES = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+_PLAIN_OPTIONS = {
+    "rows": range(1, 1 << 16),
+    "columns": range(1, 1 << 16),
+    "bits_allocated": (16,),
+    "bits_stored": range(1, 17),
+    "pixel_representation": (0, 1),
+    "samples_per_pixel": (1,),
+    "photometric_interpretation": ("MONOCHROME1", "MONOCHROME2"),
+}
+
 
 @dataclass(frozen=True)
 class PixelLocation:
@@ -64,6 +76,13 @@ class PixelLocation:
     transfer_syntax_uid: str
     offset: int
     options: dict[str, Any]
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the pixels stand in the file as in memory, as those of most CT images do."""
+        return self.transfer_syntax_uid in _PLAIN_SYNTAXES and all(
+            self.options[name] in values for name, values in _PLAIN_OPTIONS.items()
+        )
 
 
 def locate_pixels(source: Source) -> PixelLocation:
@@ -89,11 +108,8 @@ def locate_pixels(source: Source) -> PixelLocation:
     header = read_header(source, _WANTED, _PIXEL_DATA - 1)
     if header.transfer_syntax_uid == DeflatedExplicitVRLittleEndian:
         return PixelLocation(header.transfer_syntax_uid, 0, {})
-    with source.open() as file:
-        file.seek(header.end)
-        start = file.read(12)
-    big_endian = header.transfer_syntax_uid == ExplicitVRBigEndian
-    tag = b"\x7f\xe0\x00\x10" if big_endian else b"\xe0\x7f\x10\x00"
+    start = header.following
+    tag = b"\x7f\xe0\x00\x10" if header.is_big_endian else b"\xe0\x7f\x10\x00"
     if start[:4] != tag:
         raise ValueError("it holds no pixel data")
     # Judged by the element itself: some files that claim explicit VR are written without.
@@ -155,6 +171,8 @@ def decode_frame(source: Source, location: PixelLocation, index: int) -> np.ndar
         Whatever pydicom or a decoder raises for truncated or broken pixel data.
     """
     with source.open() as file:
+        if location.is_plain:
+            return _read_plain(file, location, index)
         if location.transfer_syntax_uid == DeflatedExplicitVRLittleEndian:
             return pixel_array(dcmread(file), index=index, raw=True)
         decoder = get_decoder(location.transfer_syntax_uid)
@@ -168,3 +186,21 @@ def decode_frame(source: Source, location: PixelLocation, index: int) -> np.ndar
             **location.options,
         )
         return array
+
+
+def _read_plain(file: BinaryIO, location: PixelLocation, index: int) -> np.ndarray:
+    """Read a frame that needs no decoding straight into its array (PS3.5 8.1.1, A.1, A.2)."""
+    options = location.options
+    if index >= options["number_of_frames"]:
+        raise ValueError(f"it has {options['number_of_frames']} frames and no frame {index + 1}")
+    kind = "<i2" if options["pixel_representation"] else "<u2"
+    pixels = np.empty((options["rows"], options["columns"]), kind)
+    file.seek(location.offset + index * pixels.nbytes)
+    n_read = file.readinto(pixels.data.cast("B"))  # type: ignore[attr-defined]
+    if n_read != pixels.nbytes:
+        raise ValueError(f"it ends after {n_read} of {pixels.nbytes} bytes of frame {index + 1}")
+    unused = options["bits_allocated"] - options["bits_stored"]
+    if unused:
+        np.left_shift(pixels, unused, out=pixels)
+        np.right_shift(pixels, unused, out=pixels)
+    return pixels

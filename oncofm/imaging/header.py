@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from io import BytesIO
-from typing import cast
+from typing import Literal, cast
 
 from pydicom.dataelem import RawDataElement
 from pydicom.filereader import read_partial
@@ -28,6 +28,8 @@ _FIRST_READ_BYTES = 32 * 1024
 """Holds the header of most images; one that needs more is read again."""
 _SECOND_READ_BYTES = 1024 * 1024
 _PREAMBLE_BYTES = 128
+_ELEMENT_START_BYTES = 12
+"""Tag, VR and length of any element."""
 _TRANSFER_SYNTAX = 0x00020010
 _ITEM, _ITEM_END, _SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _UNDEFINED_LENGTH = 0xFFFFFFFF
@@ -67,23 +69,38 @@ class Header:
     end : int
         Where the first element lies that was not looked at, in bytes from the start of the
         file; without meaning in a deflated file.
+    following : bytes
+        How that element begins: 12 bytes, fewer only where the file ends.
     """
 
     transfer_syntax_uid: str
     elements: dict[int, bytes]
     end: int
+    following: bytes = b""
+
+    @property
+    def is_big_endian(self) -> bool:
+        """Whether numbers are stored with the highest byte first."""
+        return self.transfer_syntax_uid == ExplicitVRBigEndian
 
     def text(self, tag: int) -> str:
         """Return a value as text without padding; empty if absent."""
-        return self.elements.get(tag, b"").decode("latin-1").strip(" \0")
+        return text_of(self.elements.get(tag, b""))
 
     def unsigned(self, tag: int) -> int | None:
         """Return the number of a US element, None if absent."""
-        value = self.elements.get(tag, b"")
-        if len(value) < 2:
-            return None
-        big = self.transfer_syntax_uid == ExplicitVRBigEndian
-        return int.from_bytes(value[:2], "big" if big else "little")
+        order = "big" if self.is_big_endian else "little"
+        return unsigned_of(self.elements.get(tag, b""), order)
+
+
+def text_of(value: bytes) -> str:
+    """Read a value as text without padding."""
+    return value.decode("latin-1").strip(" \0")
+
+
+def unsigned_of(value: bytes, order: Literal["big", "little"]) -> int | None:
+    """Read the number of a US element, None if it is empty."""
+    return int.from_bytes(value[:2], order) if len(value) >= 2 else None
 
 
 def read_header(source: Source, wanted: Collection[int], last_tag: int) -> Header:
@@ -166,18 +183,17 @@ def _parse(
     elements: dict[int, bytes] = {}
     position = start
     if data[start : start + 2] == b"\x02\x00":
-        position = _walk(data, start, _Encoding("<", True), 0x0002FFFF, None, elements)
+        position = _walk(data, start, _EXPLICIT, 0x0002FFFF, None, elements)
     syntax = elements.get(_TRANSFER_SYNTAX, b"").decode("latin-1").strip(" \0")
     if syntax == DeflatedExplicitVRLittleEndian:
         data, position = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data[position:]), 0
     syntax = syntax or _guess_syntax(data, position)
-    encoding = _Encoding(
-        ">" if syntax == ExplicitVRBigEndian else "<", syntax != ImplicitVRLittleEndian
-    )
+    encoding = _ENCODINGS.get(syntax, _EXPLICIT)
     position = _walk(data, position, encoding, last_tag, wanted, elements)
-    if position == len(data) and not complete:
+    following = data[position : position + _ELEMENT_START_BYTES]
+    if len(following) < _ELEMENT_START_BYTES and not complete:
         raise _MoreBytesNeeded
-    return Header(syntax, elements, position)
+    return Header(syntax, elements, position, following)
 
 
 def _guess_syntax(data: bytes, position: int) -> str:
@@ -194,10 +210,18 @@ class _Encoding:
         self.explicit = explicit
         self.tag: Callable[..., tuple[int, int]] = struct.Struct(byte_order + "HH").unpack_from
         self.short: Callable[..., tuple[int]] = struct.Struct(byte_order + "H").unpack_from
+        self.explicit_short: Callable[..., tuple[int, int, bytes, int]]
+        self.explicit_short = struct.Struct(byte_order + "HH2sH").unpack_from
         self.long: Callable[..., tuple[int]] = struct.Struct(byte_order + "I").unpack_from
 
 
 _IMPLICIT = _Encoding("<", False)
+_EXPLICIT = _Encoding("<", True)
+_ENCODINGS: dict[str, _Encoding] = {
+    ImplicitVRLittleEndian: _IMPLICIT,
+    ExplicitVRBigEndian: _Encoding(">", True),
+}
+"""Of the syntaxes whose elements do not begin as all others' do."""
 
 
 def _walk(
@@ -213,11 +237,15 @@ def _walk(
     while position < end:
         if position + 8 > end:
             raise _MoreBytesNeeded
-        group, element = encoding.tag(data, position)
+        # Most elements are of this kind, so they are taken apart without a call.
+        group, element, vr, length = encoding.explicit_short(data, position)
         tag = group << 16 | element
         if tag > last_tag:
             return position
-        value, length, inner = _begin(data, position, encoding)
+        if encoding.explicit and vr in _SHORT_VRS:
+            value, inner = position + 8, encoding
+        else:
+            value, length, inner = _begin(data, position, encoding)
         if length == _UNDEFINED_LENGTH:
             position = _skip_items(data, value, inner)
             continue
@@ -229,6 +257,56 @@ def _walk(
     if position > end:
         raise _MoreBytesNeeded
     return position
+
+
+def items_of(data: bytes, wanted: int, order: str, explicit: bool) -> list[bytes | None]:
+    """Read one element of every item of a sequence (PS3.5 7.5).
+
+    Parameters
+    ----------
+    data : bytes
+        The value of the sequence.
+    wanted : int
+        Tag of the element.
+    order : str
+        ``<`` for little endian, ``>`` for big endian.
+    explicit : bool
+        Whether the VR of elements is written out.
+
+    Returns
+    -------
+    list of bytes or None
+        The value as it stands in each item; None in an item without it.
+
+    Raises
+    ------
+    HeaderError
+        If the items do not add up to the sequence.
+    """
+    encoding = _Encoding(order, explicit)
+    found: list[bytes | None] = []
+    position = 0
+    try:
+        while position < len(data):
+            group, element = encoding.tag(data, position)
+            if group << 16 | element != _ITEM:
+                raise HeaderError("the sequence does not consist of items")
+            length = encoding.long(data, position + 4)[0]
+            position += 8
+            elements: dict[int, bytes] = {}
+            if length == _UNDEFINED_LENGTH:
+                _walk(data, position, encoding, wanted, (wanted,), elements)
+                position = _skip_item(data, position, encoding)
+            else:
+                item = data[position : position + length]
+                _walk(item, 0, encoding, wanted, (wanted,), elements)
+                position += length
+            found.append(elements.get(wanted))
+    except (_MoreBytesNeeded, _Irregular, struct.error, RecursionError):
+        raise HeaderError("the items do not end where they should") from None
+    if position != len(data):
+        raise HeaderError("the last item does not end where it should")
+    return found
 
 
 def _begin(data: bytes, position: int, encoding: _Encoding) -> tuple[int, int, _Encoding]:
@@ -307,4 +385,6 @@ def _read_by_pydicom(data: bytes, start: int, wanted: Collection[int], last_tag:
     implicit, little = dataset.original_encoding
     guess = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
     guess = guess if little else ExplicitVRBigEndian
-    return Header(str(meta.get("TransferSyntaxUID", guess)), elements, file.tell())
+    end = file.tell()
+    following = data[end : end + _ELEMENT_START_BYTES]
+    return Header(str(meta.get("TransferSyntaxUID", guess)), elements, end, following)

@@ -8,7 +8,7 @@ import math
 import os
 import stat
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +16,14 @@ from typing import Any, TypeVar
 from pydicom.uid import MediaStorageDirectoryStorage
 
 from oncofm.errors import InputNotFoundError, UnreadableFileError
-from oncofm.imaging.header import Header, HeaderError, NotDicomError, read_header
+from oncofm.imaging.header import (
+    Header,
+    HeaderError,
+    NotDicomError,
+    read_header,
+    text_of,
+    unsigned_of,
+)
 from oncofm.imaging.sources import FileSource, Source, ZipMemberSource
 
 Value = TypeVar("Value")
@@ -278,11 +285,15 @@ def _zip_members(path: Path, skipped: list[SkippedFile]) -> Iterator[ZipMemberSo
 # --- reading one header -------------------------------------------------------------------
 
 
-class _Shared(dict[tuple[type, Any], Any]):
-    """Gives equal values of many headers one place in memory."""
+class _Shared(dict[tuple[Any, Any], Any]):
+    """Reads equal values of many headers once, and gives them one place in memory."""
 
-    def __call__(self, value: Value) -> Value:
-        return self.setdefault((type(value), value), value)
+    def __call__(self, read: Callable[[bytes], Value], header: Header, tag: int) -> Value:
+        key = (read, header.elements.get(tag, b""))
+        try:
+            return self[key]
+        except KeyError:
+            return self.setdefault(key, read(key[1]))
 
 
 def _read_record(
@@ -314,43 +325,68 @@ def _read_record(
 
 
 def _record(source: Source, header: Header, share: _Shared) -> InstanceRecord:
-    image_type = tuple(part.strip() for part in header.text(_IMAGE_TYPE).split("\\"))
+    unsigned = _big_unsigned if header.is_big_endian else _little_unsigned
+    syntax = header.transfer_syntax_uid
     return InstanceRecord(
         source=source,
         sop_instance_uid=header.text(_SOP_INSTANCE),
-        sop_class_uid=share(header.text(_SOP_CLASS)),
-        series_uid=share(header.text(_SERIES)),
-        study_uid=share(header.text(_STUDY)),
-        frame_of_reference_uid=share(header.text(_FRAME_OF_REFERENCE)),
-        modality=share(header.text(_MODALITY)),
-        transfer_syntax_uid=share(header.transfer_syntax_uid),
-        image_type=share(image_type),
-        n_frames=int(_number(header, _NUMBER_OF_FRAMES) or 1),
-        rows=share(header.unsigned(_ROWS)),
-        columns=share(header.unsigned(_COLUMNS)),
-        samples_per_pixel=share(header.unsigned(_SAMPLES_PER_PIXEL)),
-        position_mm=_numbers(header, _IMAGE_POSITION, 3),
-        orientation=share(_numbers(header, _IMAGE_ORIENTATION, 6)),
-        pixel_spacing_mm=share(_numbers(header, _PIXEL_SPACING, 2)),
-        rescale_slope=share(_number(header, _RESCALE_SLOPE)),
-        rescale_intercept=share(_number(header, _RESCALE_INTERCEPT)),
-        acquisition_number=share(_number(header, _ACQUISITION_NUMBER)),
-        temporal_position=share(_number(header, _TEMPORAL_POSITION)),
-        trigger_time_ms=_number(header, _TRIGGER_TIME),
+        sop_class_uid=share(text_of, header, _SOP_CLASS),
+        series_uid=share(text_of, header, _SERIES),
+        study_uid=share(text_of, header, _STUDY),
+        frame_of_reference_uid=share(text_of, header, _FRAME_OF_REFERENCE),
+        modality=share(text_of, header, _MODALITY),
+        transfer_syntax_uid=share.setdefault((str, syntax), syntax),
+        image_type=share(_words, header, _IMAGE_TYPE),
+        n_frames=share(_count, header, _NUMBER_OF_FRAMES),
+        rows=share(unsigned, header, _ROWS),
+        columns=share(unsigned, header, _COLUMNS),
+        samples_per_pixel=share(unsigned, header, _SAMPLES_PER_PIXEL),
+        position_mm=_numbers(header.elements.get(_IMAGE_POSITION, b""), 3),
+        orientation=share(_six_numbers, header, _IMAGE_ORIENTATION),
+        pixel_spacing_mm=share(_two_numbers, header, _PIXEL_SPACING),
+        rescale_slope=share(_number, header, _RESCALE_SLOPE),
+        rescale_intercept=share(_number, header, _RESCALE_INTERCEPT),
+        acquisition_number=share(_number, header, _ACQUISITION_NUMBER),
+        temporal_position=share(_number, header, _TEMPORAL_POSITION),
+        trigger_time_ms=_number(header.elements.get(_TRIGGER_TIME, b"")),
     )
 
 
-def _numbers(header: Header, tag: int, count: int) -> tuple[float, ...] | None:
+def _words(value: bytes) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text_of(value).split("\\"))
+
+
+def _numbers(value: bytes, count: int) -> tuple[float, ...] | None:
     try:
-        values = tuple(float(text) for text in header.text(tag).split("\\"))
+        values = tuple(map(float, text_of(value).split("\\")))
     except ValueError:
         return None
     return values if len(values) == count and all(map(math.isfinite, values)) else None
 
 
-def _number(header: Header, tag: int) -> float | None:
-    values = _numbers(header, tag, 1)
+def _two_numbers(value: bytes) -> tuple[float, ...] | None:
+    return _numbers(value, 2)
+
+
+def _six_numbers(value: bytes) -> tuple[float, ...] | None:
+    return _numbers(value, 6)
+
+
+def _number(value: bytes) -> float | None:
+    values = _numbers(value, 1)
     return values[0] if values else None
+
+
+def _count(value: bytes) -> int:
+    return int(_number(value) or 1)
+
+
+def _little_unsigned(value: bytes) -> int | None:
+    return unsigned_of(value, "little")
+
+
+def _big_unsigned(value: bytes) -> int | None:
+    return unsigned_of(value, "big")
 
 
 def _is_archive(source: Source) -> bool:

@@ -1,7 +1,7 @@
 """What operators and time do to studies: look, try again, give up, clean up."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from oncofm.pacs.config import RetentionSection
@@ -10,20 +10,25 @@ from oncofm.pacs.database import (
     DROPPED,
     PENDING,
     QUARANTINED,
+    QUEUED,
     RECEIVED,
     REFUSED,
     RUNNING,
     SENDING,
+    STORED,
     WAITING,
     Database,
     Study,
 )
 from oncofm.pacs.errors import NodeError
 from oncofm.pacs.objects import digest
+from oncofm.pacs.papers import JOBS_FOLDER
 from oncofm.pacs.spool import Spool
 from oncofm.pacs.worker import REPORTS_FOLDER
 
 _HOUR_S, _DAY_S = 3600.0, 86_400.0
+_LOOK_S = 60.0
+"""How often reports and records are looked at, which are kept for days."""
 
 
 def find_study(database: Database, study_uid: str) -> Study:
@@ -41,9 +46,11 @@ def find_study(database: Database, study_uid: str) -> Study:
 
 
 def requeue(database: Database, study_uid: str, now: float) -> str:
-    """Try again what ended in quarantine: the sending if there are reports, else the job.
+    """Try again, now: in quarantine the sending if there are reports, else the job.
 
-    The job of a study that waits starts with what is there.
+    The job of a study that waits starts with what is there. One that fits no rule may fit one now,
+    if its objects are still there. Where a next try is due later, be it of
+    a job or of a delivery, it is due now.
 
     Returns
     -------
@@ -53,29 +60,38 @@ def requeue(database: Database, study_uid: str, now: float) -> str:
     Raises
     ------
     NodeError
-        If there is no such study, or it is not in quarantine or waiting.
+        If there is no such study, or there is nothing to try again.
     """
     with database.transaction():
         study = find_study(database, study_uid)
-        if study.state not in (QUARANTINED, WAITING):
+        if study.state == QUEUED:
+            database.execute("UPDATE studies SET due_at = 0 WHERE key = ?", study.key)
+            return QUEUED
+        if study.state == SENDING:
+            _send_anew(database, study.key, PENDING)
+            return SENDING
+        if study.state not in (QUARANTINED, WAITING) and study.reason != "no_rule":
             raise NodeError(
-                f"Study {study.study_uid} is {study.state}; only what waits or is quarantined can "
-                "be requeued."
+                f"Study {study.study_uid} is {study.state}; only what is waiting, queued, sending "
+                "or quarantined, or fits no rule, can be tried again."
             )
-        if study.state == QUARANTINED:
-            n_again = database.execute(
-                "UPDATE deliveries SET state = ?, attempts = 0, due_at = ? "
-                "WHERE study_key = ? AND state = ?",
-                *(PENDING, now, study.key, REFUSED),
-            )
-            if n_again:
-                database.update(study.key, now, state=SENDING, reason="", message="")
-                return SENDING
+        if study.state == QUARANTINED and _send_anew(database, study.key, REFUSED):
+            database.update(study.key, now, state=SENDING, reason="", message="")
+            return SENDING
         values = {"reason": "", "message": "", "attempts": 0, "fresh": 1, "last_at": 0.0}
         if study.state == WAITING:
             values["first_at"] = 0.0  # it has waited long enough
         database.update(study.key, now, state=RECEIVED, **values)
         return RECEIVED
+
+
+def _send_anew(database: Database, key: str, state: str) -> int:
+    """Let deliveries of a state begin anew; says how many."""
+    return database.execute(
+        "UPDATE deliveries SET state = ?, attempts = 0, asks = 0, failures = 0, due_at = 0 "
+        "WHERE study_key = ? AND state = ?",
+        *(PENDING, key, state),
+    )
 
 
 def drop(database: Database, study_uid: str, now: float) -> None:
@@ -96,13 +112,31 @@ def drop(database: Database, study_uid: str, now: float) -> None:
         database.execute("UPDATE objects SET present = 0 WHERE study_key = ?", study.key)
         database.execute(
             "UPDATE deliveries SET state = ?, changed_at = ? WHERE study_key = ? AND state IN "
-            "(?, ?)",
-            *(DROPPED, now, study.key, PENDING, REFUSED),
+            "(?, ?, ?)",
+            *(DROPPED, now, study.key, PENDING, REFUSED, STORED),
+        )
+        database.execute(
+            "DELETE FROM commitments WHERE sop_uid IN (SELECT sop_uid FROM deliveries "
+            "WHERE study_key = ?)",
+            study.key,
         )
         message = "An operator gave the study up."
         database.update(
             study.key, now, state=DONE, reason="dropped", message=message, fresh=0, enqueued=0
         )
+
+
+def find_studies(database: Database, study_uids: Sequence[str], state: str) -> list[Study]:
+    """Find studies by their UIDs and, unless it is empty, those of a state; each once.
+
+    Raises
+    ------
+    NodeError
+        If the node knows no study of a UID.
+    """
+    found = [find_study(database, uid) for uid in study_uids]
+    found += database.studies("state = ?", state)
+    return list({study.key: study for study in found}.values())
 
 
 class Housekeeping:
@@ -135,21 +169,25 @@ class Housekeeping:
         self._folder = folder
         self._retention = retention
         self._clock = clock
+        self._looked_at = -_LOOK_S
 
     def tidy(self) -> None:
         """Delete what is kept no longer."""
         now = self._clock()
         self._let_go(now - self._retention.images_hours * _HOUR_S)
         self._remove_garbage()
-        self._remove_reports(now - self._retention.reports_days * _DAY_S)
-        self._forget(now - self._retention.records_days * _DAY_S)
+        if abs(now - self._looked_at) >= _LOOK_S:  # there may be many thousands
+            self._looked_at = now
+            self._remove_reports(now - self._retention.reports_days * _DAY_S)
+            self._forget(now - self._retention.records_days * _DAY_S)
 
     def _let_go(self, before: float) -> None:
         database = self._database
         with database.transaction():
             for study in database.studies(
-                "state = ? AND fresh = 0 AND changed_at <= ? AND EXISTS (SELECT 1 FROM objects "
-                "WHERE study_key = key AND present = 1)",
+                # The plus sign keeps SQLite from going through all that are done.
+                "+state = ? AND fresh = 0 AND changed_at <= ? AND key IN "
+                "(SELECT study_key FROM objects WHERE present = 1)",
                 *(DONE, before),
             ):
                 files = [item.file for item in database.objects(study.key) if item.present]
@@ -167,7 +205,8 @@ class Housekeeping:
             database.execute("DELETE FROM garbage WHERE file = ?", name)
 
     def _remove_reports(self, before: float) -> None:
-        for folder in self._folder.glob(f"{REPORTS_FOLDER}/*"):
+        kept = (REPORTS_FOLDER, JOBS_FOLDER)
+        for folder in (path for name in kept for path in self._folder.glob(f"{name}/*")):
             study = self._database.study(folder.name)
             if study is None or (study.state == DONE and study.changed_at <= before):
                 shutil.rmtree(folder, ignore_errors=True)
@@ -177,6 +216,6 @@ class Housekeeping:
             for study in self._database.studies(
                 "state = ? AND fresh = 0 AND changed_at <= ?", DONE, before
             ):
-                for table in ("objects", "deliveries"):
+                for table in ("objects", "deliveries", "history"):
                     self._database.execute(f"DELETE FROM {table} WHERE study_key = ?", study.key)
                 self._database.execute("DELETE FROM studies WHERE key = ?", study.key)

@@ -42,6 +42,10 @@ File = Annotated[Path, BeforeValidator(_path)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")]
+SourceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,16}$")]
+"""It stands for the calling AE title of what is fetched."""
+Modality = Annotated[str, Field(pattern=r"^[A-Z0-9_ ]{1,16}$")]
+Modalities = Annotated[tuple[Modality, ...], BeforeValidator(_listed)]
 
 
 class _Section(BaseModel):
@@ -110,8 +114,8 @@ class NodeSection(_Section):
         After as long without a message an association is ended.
     tls : ServerTls or None
         With it nothing but TLS is answered.
-    status_port : int or None
-        Port of health and metrics, on the loopback only.
+    status_address, status_port
+        Where the status page, health and metrics are; without a port nowhere.
     """
 
     folder: File
@@ -126,6 +130,7 @@ class NodeSection(_Section):
     min_free_mb: Annotated[float, Field(ge=0)] = 2048.0
     idle_s: Annotated[float, Field(gt=0)] = 60.0
     tls: ServerTls | None = None
+    status_address: Text = "127.0.0.1"
     status_port: Port | None = None
 
     @model_validator(mode="after")
@@ -141,7 +146,8 @@ class JobsSection(_Section):
     Attributes
     ----------
     queue : str
-        Empty: an SQLite file in the node's folder. Else ``redis://...`` or ``postgresql://...``.
+        Empty: an SQLite file in the node's folder. Else ``sqlite:///FILE``, ``redis://...`` or
+        ``postgresql://...``.
     attempts : int
         So often a job is tried.
     backoff_s, max_backoff_s : float
@@ -167,12 +173,28 @@ class ModelSection(_Section):
     expected_sha256: str | None = None
     random_seed: int | None = None
     device: Text = "auto"
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     batch_size: Annotated[int, Field(ge=1)] | None = None
 
 
 class DicomDestination(_Section):
-    """A peer that takes reports by C-STORE."""
+    """A peer that takes reports by C-STORE.
+
+    Attributes
+    ----------
+    host, port, ae_title
+        The peer.
+    calling_ae_title : str
+        Who the node is for it.
+    timeout_s : float
+        As long an answer is waited for.
+    tls : ClientTls or None
+        With it nothing but TLS is spoken.
+    commitment : bool
+        Ask for storage commitment: a report counts as sent when the peer says that it keeps it.
+    commitment_timeout_s : float
+        It is asked again if it said nothing for as long, then twice that, and so on.
+    """
 
     type: Literal["dicom"]
     host: Text
@@ -181,6 +203,8 @@ class DicomDestination(_Section):
     calling_ae_title: AETitle
     timeout_s: Annotated[float, Field(gt=0)] = 30.0
     tls: ClientTls | None = None
+    commitment: bool = False
+    commitment_timeout_s: Annotated[float, Field(gt=0)] = 600.0
 
 
 class StowDestination(_Section):
@@ -204,6 +228,48 @@ class StowDestination(_Section):
 
 
 Destination = Annotated[DicomDestination | StowDestination, Field(discriminator="type")]
+
+
+class QidoSource(_Section):
+    """A server that studies are fetched from over DICOMweb.
+
+    Attributes
+    ----------
+    url : str
+        Of the DICOMweb service; ``/studies`` is added.
+    timeout_s : float
+        So long it may be silent.
+    token_file : pathlib.Path or None
+        File with a bearer token.
+    ca : pathlib.Path or None
+        PEM of who signs the server's certificate, if not one that the system knows.
+    every_s : float or None
+        It is asked as often for new studies; without it never, but for what an operator orders.
+    modality : tuple of str
+        Studies that have one of these are fetched.
+    last_days : int or None
+        Studies of today and as many days before; None asks for all.
+    study_description, series_description, station : tuple of str
+        Patterns, as in a rule, for the study or for any of its series.
+    series : tuple of str
+        Modalities of the series that are fetched.
+    ae_title : str or None
+        Which of the node's titles they are fetched for; None is the first.
+    """
+
+    type: Literal["qido"]
+    url: Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.:\[\]-]+(/[A-Za-z0-9._~%+:-]+)*/?$")]
+    timeout_s: Annotated[float, Field(gt=0)] = 30.0
+    token_file: File | None = None
+    ca: File | None = None
+    every_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    modality: Annotated[Modalities, Field(min_length=1)] = ("SEG", "RTSTRUCT")
+    last_days: Annotated[int, Field(ge=0, le=36_500)] | None = 2
+    study_description: Texts = ()
+    series_description: Texts = ()
+    station: Texts = ()
+    series: Annotated[Modalities, Field(min_length=1)] = ("CT", "SEG", "RTSTRUCT")
+    ae_title: AETitle | None = None
 
 
 class SendingSection(_Section):
@@ -328,6 +394,7 @@ class PacsConfig(_Section):
     node: NodeSection
     jobs: JobsSection = JobsSection()
     model: ModelSection = ModelSection()
+    sources: dict[SourceName, QidoSource] = {}
     destinations: dict[Name, Destination]
     sending: SendingSection = SendingSection()
     rules: Annotated[tuple[Rule, ...], BeforeValidator(_listed), Field(min_length=1)]
@@ -347,6 +414,26 @@ class PacsConfig(_Section):
             for title in rule.match.called:
                 if title not in self.node.ae_titles:
                     raise ValueError(f"rule {rule.name} matches {title}, which the node is not")
+        return self
+
+    @model_validator(mode="after")
+    def _check_sources(self) -> "PacsConfig":
+        for name, source in self.sources.items():
+            if source.ae_title not in (None, *self.node.ae_titles):
+                raise ValueError(f"{name} fetches for {source.ae_title}, which the node is not")
+        return self
+
+    @model_validator(mode="after")
+    def _check_commitment(self) -> "PacsConfig":
+        for name, one in self.destinations.items():
+            if not isinstance(one, DicomDestination) or not one.commitment:
+                continue
+            if not self.node.any_peer and one.ae_title not in self.node.peers:
+                raise ValueError(f"{name} commits, so that its {one.ae_title} must be a peer")
+            if one.calling_ae_title not in self.node.ae_titles:
+                raise ValueError(
+                    f"{name} is to commit to {one.calling_ae_title}, which the node is not"
+                )
         return self
 
     def rule(self, name: str) -> Rule | None:

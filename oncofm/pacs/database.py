@@ -5,6 +5,7 @@ that it is about, so that a killed process leaves files without rows, never rows
 """
 
 import fcntl
+import secrets
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from oncofm.pacs.errors import NodeError
+from oncofm.pacs.history import HISTORY_SCHEMA
 from oncofm.pacs.objects import ObjectFacts
 
 DATABASE_FILE, LOCK_FILE = "node.sqlite", "node.lock"
@@ -21,8 +23,10 @@ RECEIVED, WAITING, QUEUED, RUNNING = "received", "waiting", "queued", "running"
 SENDING, DONE, QUARANTINED = "sending", "done", "quarantined"
 STATES = (RECEIVED, WAITING, QUEUED, RUNNING, SENDING, DONE, QUARANTINED)
 PENDING, SENT, REFUSED, SHADOW, DROPPED = "pending", "sent", "refused", "shadow", "dropped"
+STORED = "stored"
+"""Of a delivery that the destination has taken and is yet to commit to."""
 
-_VERSION = 1
+_VERSION = 2
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS studies (
     key TEXT PRIMARY KEY,
@@ -37,6 +41,7 @@ CREATE TABLE IF NOT EXISTS studies (
     revision INTEGER NOT NULL DEFAULT 0,
     attempts INTEGER NOT NULL DEFAULT 0,
     done_with TEXT NOT NULL DEFAULT '',
+    worker TEXT NOT NULL DEFAULT '',
     first_at REAL NOT NULL,
     last_at REAL NOT NULL,
     due_at REAL NOT NULL DEFAULT 0,
@@ -57,6 +62,8 @@ CREATE TABLE IF NOT EXISTS objects (
     PRIMARY KEY (study_key, sop_uid)
 );
 CREATE INDEX IF NOT EXISTS objects_by_file ON objects (file);
+CREATE INDEX IF NOT EXISTS objects_by_time ON objects (received_at, n_bytes);
+CREATE INDEX IF NOT EXISTS objects_on_disk ON objects (study_key) WHERE present = 1;
 CREATE TABLE IF NOT EXISTS garbage (file TEXT PRIMARY KEY, study_key TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS deliveries (
     destination TEXT NOT NULL,
@@ -71,9 +78,20 @@ CREATE TABLE IF NOT EXISTS deliveries (
     status TEXT NOT NULL DEFAULT '',
     message TEXT NOT NULL DEFAULT '',
     changed_at REAL NOT NULL,
+    asks INTEGER NOT NULL DEFAULT 0,
+    failures INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (destination, sop_uid)
 );
 CREATE INDEX IF NOT EXISTS deliveries_by_study ON deliveries (study_key);
+CREATE INDEX IF NOT EXISTS deliveries_by_state ON deliveries (destination, state, due_at);
+CREATE INDEX IF NOT EXISTS deliveries_by_time ON deliveries (destination, changed_at);
+CREATE TABLE IF NOT EXISTS commitments (
+    transaction_uid TEXT NOT NULL,
+    destination TEXT NOT NULL,
+    sop_uid TEXT NOT NULL,
+    PRIMARY KEY (transaction_uid, destination, sop_uid)
+);
+CREATE TABLE IF NOT EXISTS node (id TEXT NOT NULL);
 """
 
 
@@ -101,6 +119,8 @@ class Study:
         Of the job at hand.
     done_with : str
         What the last job with reports ran with.
+    worker : str
+        Who runs the job, or ran the last one.
     first_at, last_at, due_at, changed_at : float
         Seconds since 1970: first and last object since it was done last, when the job may start,
         last change of state.
@@ -118,6 +138,7 @@ class Study:
     revision: int
     attempts: int
     done_with: str
+    worker: str
     first_at: float
     last_at: float
     due_at: float
@@ -142,7 +163,11 @@ class StoredObject:
 
 @dataclass(frozen=True)
 class Delivery:
-    """A row of ``deliveries``: an instance that goes, or went, to a destination."""
+    """A row of ``deliveries``: an instance that goes, or went, to a destination.
+
+    Of storage commitment: how often it was asked for since the instance was sent last, and how
+    often the destination said that it does not have the instance.
+    """
 
     destination: str
     sop_uid: str
@@ -156,6 +181,8 @@ class Delivery:
     status: str
     message: str
     changed_at: float
+    asks: int = 0
+    failures: int = 0
 
 
 class Database:
@@ -175,10 +202,10 @@ class Database:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
+                self._connection.commit()  # which may fail on a full disk
             except BaseException:
                 self._connection.rollback()
                 raise
-            self._connection.commit()
 
     def execute(self, sql: str, *values: object) -> int:
         """Change rows; says how many."""
@@ -189,6 +216,13 @@ class Database:
         """Ask for rows."""
         with self._lock:
             return self._connection.execute(sql, values).fetchall()
+
+    def identity(self) -> str:
+        """Name the node by a number that it drew when it was started first."""
+        with self.transaction():
+            if not self.rows("SELECT id FROM node"):
+                self.execute("INSERT INTO node VALUES (?)", secrets.token_hex(8))
+            return self.rows("SELECT id FROM node")[0][0]
 
     # --- studies --------------------------------------------------------------------------
 
@@ -287,7 +321,7 @@ def open_database(folder: Path) -> Iterator[Database]:
     """
     path = folder / DATABASE_FILE
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         connection = sqlite3.connect(
             path, timeout=30, isolation_level=None, check_same_thread=False
         )
@@ -300,14 +334,15 @@ def open_database(folder: Path) -> Iterator[Database]:
                     f"{path} is of version {version}, this program writes {_VERSION}; choose "
                     "another folder."
                 )
-            connection.executescript(_SCHEMA)
+            connection.executescript(_SCHEMA + HISTORY_SCHEMA)
             connection.execute(f"PRAGMA user_version = {_VERSION}")
             yield Database(connection)
         finally:
             connection.close()
     except (sqlite3.Error, OSError) as error:
         raise NodeError(
-            f"The database {path} cannot be used ({error}); free space, or restore it from a copy."
+            f"The database {path} cannot be used ({error}); be the node's user, free space, or "
+            "restore it from a copy."
         ) from error
 
 
@@ -338,7 +373,7 @@ def sole_node(folder: Path) -> Iterator[None]:
     path = folder / LOCK_FILE
     with ExitStack() as stack:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock = stack.enter_context(path.open("w"))
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -1,8 +1,8 @@
 """The node: everything put together, and the threads that keep it going."""
 
 import queue
+import shutil
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,22 +15,27 @@ from oncofm.encoders.weights import find_weights
 from oncofm.logs import silence_pydicom
 from oncofm.pacs.audit import AUDIT_FILE, Audit, AuditLog
 from oncofm.pacs.care import Housekeeping
+from oncofm.pacs.commitment import Commitments
 from oncofm.pacs.config import PacsConfig
 from oncofm.pacs.database import Database, open_database, sole_node
 from oncofm.pacs.errors import ObjectRefusedError
+from oncofm.pacs.fetch import Fetcher
 from oncofm.pacs.monitor import Monitor, serve_status
-from oncofm.pacs.objects import digest, read_facts
+from oncofm.pacs.objects import read_facts
+from oncofm.pacs.poll import FETCH_FOLDER, Poller
 from oncofm.pacs.receive import Received, Receiver
 from oncofm.pacs.send import Sender
+from oncofm.pacs.sources import Sources
 from oncofm.pacs.spool import Spool
 from oncofm.pacs.studies import Clock, Studies
 from oncofm.pacs.work_queue import open_queue
-from oncofm.pacs.worker import JobProcess, Runner, Worker
+from oncofm.pacs.worker import Runner, Worker, job_process
+from oncofm.pacs.workers import be_worker
 from oncofm.workflow.job import load_heads
 from oncofm.workflow.settings import MODEL
 
 SPOOL_FOLDER = "spool"
-_POLL_S = 0.1
+_POLL_S = 0.05
 _TIDY_S = 1.0
 _AT_ONCE = 500
 """Objects for each transaction."""
@@ -66,24 +71,31 @@ class Node:
         runner: Runner,
         clock: Clock,
         audit: Audit,
+        worker: str,
     ) -> None:
         section, folder = config.node, config.node.folder
         self.config = config
+        self.clock = clock
         self.database = database
         self.spool = Spool(folder / SPOOL_FOLDER, int(section.min_free_mb * 1e6))
-        place = digest(f"{socket.gethostname()}:{folder.absolute()}")
-        name = f"oncofm-{section.ae_titles[0]}-{place[:8]}"
-        self.queue = open_queue(config.jobs.queue, folder, name)
-        self.studies = Studies(database, self.queue, config, clock, audit)
+        self.queue = open_queue(config.jobs.queue, folder, database.identity())
+        self.studies = Studies(database, self.queue, config, clock, audit, worker)
         self.runner = runner
-        self.worker = Worker(self.studies, self.spool, config, folder, runner)
+        self.worker = Worker(self.studies, self.spool, config, runner, audit)
         self.sender = Sender(database, self.studies, config, clock, audit)
+        self.commitments = Commitments(database, self.studies, config, clock, audit)
         self.housekeeping = Housekeeping(database, self.spool, folder, config.retention, clock)
         self._arrived: queue.SimpleQueue[Received] = queue.SimpleQueue()
-        self.receiver = Receiver(section, self.spool, self._arrived.put, audit)
+        self._can_note = True
+        take_report = self.commitments.take if self.commitments.destinations else None
+        self.receiver = Receiver(
+            section, self.spool, self._arrived.put, lambda: self._can_note, audit, take_report
+        )
         self._audit = audit
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
+        self.sources = Sources(database)
+        self.pollers = {name: self._poller(name) for name in config.sources}
 
     def recover(self) -> None:
         """Go on where the last process ended, however it did."""
@@ -92,6 +104,9 @@ class Node:
         found = [self._read(name) for name in self.spool.names() if name not in known]
         self.studies.record([one for one in found if one is not None])
         self.studies.recover()
+        self.commitments.recover()
+        self.sources.reset_times(self.clock())
+        shutil.rmtree(self.config.node.folder / FETCH_FOLDER, ignore_errors=True)
 
     def start(self) -> None:
         """Start the threads."""
@@ -99,10 +114,14 @@ class Node:
             "index": self._index,
             "time": self._tick,
             "tidy": self._tidy,
-            "jobs": self._work,
+            "jobs": lambda: self.worker.turn(self._stopping),
         }
         for name in self.config.destinations:
             jobs[f"send-{name}"] = lambda name=name: self._send(name)
+        for name in self.commitments.destinations:
+            jobs[f"commit-{name}"] = lambda name=name: self._ask(name)
+        for name in self.pollers:
+            jobs[f"fetch-{name}"] = lambda name=name: self._fetch(name)
         for name, job in jobs.items():
             thread = threading.Thread(target=self._repeat, args=(job,), name=name, daemon=True)
             thread.start()
@@ -123,7 +142,8 @@ class Node:
     @property
     def is_ready(self) -> bool:
         """Whether it takes objects and can run jobs."""
-        return self.is_alive and self.runner.is_ready and not self.spool.is_full()
+        can_take = self._can_note and not self.spool.is_full()
+        return self.is_alive and self.runner.is_ready and can_take
 
     # --- what each thread does ------------------------------------------------------------
 
@@ -156,23 +176,42 @@ class Node:
         try:
             self.studies.record(batch)
         except Exception:
+            self._can_note = False  # nothing more is taken meanwhile
             for one in batch:
                 self._arrived.put(one)
             raise
+        self._can_note = True
         for one in batch:
             self.spool.settle(one.file)
-
-    def _work(self) -> None:
-        problem = self.runner.start()
-        if problem is not None and not self._stopping.is_set():
-            self._audit("model_failed", reason=problem.reason, message=problem.message)
-            self._stopping.wait(self.config.jobs.backoff_s)
-        elif not self.worker.work(self._stopping.is_set):
-            self._stopping.wait(_POLL_S)
 
     def _send(self, name: str) -> None:
         if not self.sender.deliver(name):
             self._stopping.wait(_POLL_S)
+
+    def _ask(self, name: str) -> None:
+        if not self.commitments.ask(name, self._stopping.is_set):
+            self._stopping.wait(_POLL_S)
+
+    def _fetch(self, name: str) -> None:
+        if not self.pollers[name].turn():
+            self._stopping.wait(_POLL_S)
+
+    def _poller(self, name: str) -> Poller:
+        node, source = self.config.node, self.config.sources[name]
+        fetcher = Fetcher(
+            name,
+            source,
+            called=source.ae_title or node.ae_titles[0],
+            folder=node.folder / FETCH_FOLDER / name,
+            spool=self.spool,
+            database=self.database,
+            take=self._arrived.put,
+            can_note=lambda: self._can_note,
+            is_stopped=self._stopping.is_set,
+        )
+        return Poller(
+            fetcher, self.sources, self.config, self.clock, self._audit, self._stopping.wait
+        )
 
     def _read(self, name: str) -> Received | None:
         """Read a file that was acknowledged but not noted any more."""
@@ -218,23 +257,20 @@ def open_node(
     folder = config.node.folder
     if runner is None:
         check_model(config)
-        limit_mb = config.jobs.memory_limit_mb
-        runner = JobProcess(
-            config.settings(config.rules[0]),
-            config.jobs.time_limit_s,
-            limit_mb * 1e6 if limit_mb else None,
-        )
+        runner = job_process(config)
     with ExitStack() as stack:
         stack.enter_context(sole_node(folder))
         audit = audit or AuditLog(folder / AUDIT_FILE)
         database = stack.enter_context(open_database(folder))
-        node = Node(config, database, runner, clock or steady_clock(), audit)
+        worker = stack.enter_context(be_worker(folder))
+        node = Node(config, database, runner, clock or steady_clock(), audit, worker)
         node.recover()
         node.start()
         stack.callback(node.stop)
         stack.enter_context(node.receiver)
         if config.node.status_port is not None:
-            stack.enter_context(serve_status(config.node.status_port, Monitor(node)))
+            place = (config.node.status_address, config.node.status_port)
+            stack.enter_context(serve_status(*place, Monitor(node)))
         audit("started", port=node.receiver.port, folder=Path(folder).name)
         yield node
         audit("stopped")

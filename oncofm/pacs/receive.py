@@ -9,7 +9,12 @@ from typing import Any, cast
 
 from pydicom.filebase import DicomBytesIO
 from pydicom.filewriter import write_file_meta_info
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 from pynetdicom import ALL_TRANSFER_SYNTAXES, _config, evt
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.dimse_primitives import C_STORE
@@ -23,6 +28,7 @@ from oncofm.pacs.server import BoundedHandler, BoundedServer, BoundedSocket, ser
 from oncofm.pacs.spool import Spool
 
 VERIFICATION = "1.2.840.10008.1.1"
+COMMITMENT = "1.2.840.10008.1.20.1"
 STORAGE_CLASSES = (
     "1.2.840.10008.5.1.4.1.1.2",  # CT Image
     "1.2.840.10008.5.1.4.1.1.2.1",  # Enhanced CT Image
@@ -49,9 +55,15 @@ STORAGE_CLASSES = (
 """What comes with a CT study. All are stored, and what a job has no use for goes with the rest;
 other classes are refused when the association is made, so that no acknowledgement is a lie."""
 TRANSFER_SYNTAXES = tuple(ALL_TRANSFER_SYNTAXES)
+PLAIN_SYNTAXES = [ImplicitVRLittleEndian, ExplicitVRLittleEndian]
+"""Of what is decoded at once: nothing that could inflate."""
 
 SUCCESS, OUT_OF_RESOURCES, MISMATCH, CANNOT_UNDERSTAND = 0x0000, 0xA700, 0xA900, 0xC000
 PROCESSING_FAILURE = 0x0110
+
+
+Take = Callable[[evt.Event], tuple[int, None]]
+"""Takes an N-EVENT-REPORT; gives its status."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +100,12 @@ class Receiver:
         Takes the files.
     take : callable
         Told of each object that is stored.
+    can_note : callable
+        Whether what is told is written down, or the database's disk is full, say.
     audit : Audit
         Told of what is refused.
+    take_report : callable or None
+        Takes what peers report of storage commitment (N-EVENT-REPORT); without it they cannot.
     """
 
     def __init__(
@@ -97,12 +113,16 @@ class Receiver:
         section: NodeSection,
         spool: Spool,
         take: Callable[[Received], None],
+        can_note: Callable[[], bool],
         audit: Audit,
+        take_report: Take | None = None,
     ) -> None:
         self._section = section
         self._spool = spool
         self._take = take
+        self._can_note = can_note
         self._audit = audit
+        self._take_report = take_report
         self._max_object_bytes = int(section.max_object_mb * 1e6)
         self._server: BoundedServer | None = None
         self._ae: ApplicationEntity | None = None
@@ -127,6 +147,10 @@ class Receiver:
             (evt.EVT_C_ECHO, lambda event: SUCCESS),
             (evt.EVT_C_STORE, self._store),
         ]
+        if self._take_report is not None:
+            # The peer opens the association, and is the provider all the same (PS3.4 J.3.3).
+            ae.add_supported_context(COMMITMENT, PLAIN_SYNTAXES, scu_role=False, scp_role=True)
+            handlers.append((evt.EVT_N_EVENT_REPORT, self._take_report))
         try:
             tls = section.tls
             context = tls and server_tls(
@@ -211,6 +235,8 @@ class Receiver:
         data = cast(io.BytesIO, request.DataSet).getbuffer()
         if self._spool.is_full(len(data)):
             return OUT_OF_RESOURCES, "The disk is below its watermark; free space."
+        if not self._can_note():
+            return OUT_OF_RESOURCES, "The database cannot be written; free space."
         if UID(event.context.transfer_syntax) == DeflatedExplicitVRLittleEndian:
             check_inflated(data, self._max_object_bytes)
         called = _title(event.assoc.acceptor.ae_title)

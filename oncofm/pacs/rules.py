@@ -58,7 +58,7 @@ def misfits(match: Match, facts: StudyFacts) -> list[str]:
         patterns, values = getattr(match, key), facts_of(facts, key)
         if key == "labels" and not values:
             continue
-        if patterns and not any(_fits(value, patterns) for value in values):
+        if patterns and not any(fits(value, patterns) for value in values):
             found.append(key)
     return found
 
@@ -106,5 +106,6 @@ def facts_of(facts: StudyFacts, key: str) -> frozenset[str]:
     return getattr(facts, key)
 
 
-def _fits(value: str, patterns: Iterable[str]) -> bool:
+def fits(value: str, patterns: Iterable[str]) -> bool:
+    """Whether a text fits one of some patterns, upper and lower case alike."""
     return any(fnmatchcase(value.casefold(), pattern.casefold()) for pattern in patterns)

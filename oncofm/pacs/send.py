@@ -1,11 +1,11 @@
 """Reports to their destinations, each instance to each destination with a state of its own."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from oncofm.pacs.audit import Audit
 from oncofm.pacs.config import DicomDestination, PacsConfig, StowDestination
-from oncofm.pacs.database import PENDING, REFUSED, SENT, Database, Delivery
+from oncofm.pacs.database import PENDING, REFUSED, SENT, STORED, Database, Delivery
 from oncofm.pacs.send_dicom import send_dicom
 from oncofm.pacs.send_stow import send_stow
 from oncofm.pacs.studies import Clock, Studies
@@ -40,9 +40,23 @@ class Sender:
         )[:_AT_ONCE]
         if not due:
             return False
-        for delivery, verdict in _sending(self.config.destinations[name])(due):
+        destination = self.config.destinations[name]
+        is_to_commit = isinstance(destination, DicomDestination) and destination.commitment
+        self._hold(due)
+        for delivery, verdict in _sending(destination)(due):
+            if is_to_commit and verdict.state == SENT:
+                verdict = replace(verdict, state=STORED)
             self._record(delivery, verdict)
         return True
+
+    def _hold(self, due: Sequence[Delivery]) -> None:
+        """Note that instances are being sent: what cannot be noted must not be sent for ever."""
+        with self.database.transaction():
+            for one in due:
+                self.database.execute(
+                    "UPDATE deliveries SET due_at = ? WHERE destination = ? AND sop_uid = ?",
+                    *(self.clock() + self.config.sending.backoff_s, one.destination, one.sop_uid),
+                )
 
     def _record(self, delivery: Delivery, verdict: Verdict) -> None:
         """Note at once what became of an instance: it must not be sent again."""
@@ -68,7 +82,11 @@ class Sender:
             destination=delivery.destination,
             state=state,
             attempt=attempts,
-            **({} if state == SENT else {"status": verdict.status, "message": verdict.message}),
+            **(
+                {}
+                if state in (SENT, STORED)
+                else {"status": verdict.status, "message": verdict.message}
+            ),
         )
 
 

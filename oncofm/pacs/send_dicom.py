@@ -1,10 +1,12 @@
 """Instances to a peer by C-STORE."""
 
 import ssl
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom import evt
 from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
 from pynetdicom.presentation import build_context
@@ -34,7 +36,6 @@ def send_dicom(
     tuple of Delivery and Verdict
         As each is answered; all are yielded.
     """
-    silence_pynetdicom()
     ready: list[Delivery] = []
     contexts: dict[tuple[str, str], None] = {}
     for delivery in deliveries:
@@ -48,17 +49,9 @@ def send_dicom(
             contexts[delivery.sop_class, str(syntax)] = None
     if not ready:
         return
-    try:
-        association = _associate(destination, list(contexts)[:_MAX_CONTEXTS])
-    except OSError as error:
-        verdict = Verdict(
-            PENDING, "", f"TLS to {destination.host} cannot be set up ({error.strerror or error})."
-        )
-        yield from ((delivery, verdict) for delivery in ready)
-        return
-    if not association.is_established:
-        verdict = _not_associated(destination, association)
-        yield from ((delivery, verdict) for delivery in ready)
+    association = open_association(destination, list(contexts)[:_MAX_CONTEXTS])
+    if isinstance(association, Verdict):
+        yield from ((delivery, association) for delivery in ready)
         return
     try:
         for delivery in ready:
@@ -78,17 +71,41 @@ def unreadable(delivery: Delivery, error: Exception) -> Verdict:
     )
 
 
-def _associate(destination: DicomDestination, contexts: list[tuple[str, str]]) -> Association:
+def open_association(
+    destination: DicomDestination,
+    contexts: Sequence[tuple[str, str]],
+    handlers: Sequence[tuple[evt.InterventionEvent, Callable[..., Any]]] = (),
+) -> Association | Verdict:
+    """Open an association, or say why there is none.
+
+    Parameters
+    ----------
+    destination : DicomDestination
+        The peer.
+    contexts : sequence of tuple of str and str
+        SOP class and transfer syntax of each presentation context.
+    handlers : sequence of tuple
+        Events that the peer may raise, and who takes them.
+    """
+    silence_pynetdicom()
     ae = ApplicationEntity(destination.calling_ae_title)
     ae.connection_timeout = ae.acse_timeout = destination.timeout_s
     ae.dimse_timeout = ae.network_timeout = destination.timeout_s
-    return ae.associate(
-        destination.host,
-        destination.port,
-        contexts=[build_context(sop_class, syntax) for sop_class, syntax in contexts],
-        ae_title=destination.ae_title,
-        tls_args=None if destination.tls is None else (_tls(destination.tls), destination.host),
-    )
+    try:
+        association = ae.associate(
+            destination.host,
+            destination.port,
+            contexts=[build_context(sop_class, syntax) for sop_class, syntax in contexts],
+            ae_title=destination.ae_title,
+            tls_args=None if destination.tls is None else (_tls(destination.tls), destination.host),
+            evt_handlers=list(handlers),
+        )
+    except OSError as error:
+        reason = error.strerror or error
+        return Verdict(PENDING, "", f"TLS to {destination.host} cannot be set up ({reason}).")
+    if not association.is_established:
+        return _not_associated(destination, association)
+    return association
 
 
 def _tls(files: ClientTls) -> ssl.SSLContext:
@@ -101,9 +118,15 @@ def _tls(files: ClientTls) -> ssl.SSLContext:
 
 def _not_associated(destination: DicomDestination, association: Association) -> Verdict:
     peer = f"{destination.ae_title} at {destination.host}:{destination.port}"
-    if not association.is_rejected:
-        return Verdict(PENDING, "", f"{peer} does not answer; start it, or mend the network.")
     answer = association.acceptor.primitive
+    if not association.is_rejected:
+        if answer is not None and answer.result == 0 and not association.accepted_contexts:
+            classes = sorted(
+                {str(one.abstract_syntax) for one in association.requestor.requested_contexts}
+            )
+            message = f"{peer} takes nothing of class {' or '.join(classes)}; configure it to."
+            return Verdict(REFUSED, "no context", message)
+        return Verdict(PENDING, "", f"{peer} does not answer; start it, or mend the network.")
     source, diagnostic = (answer.result_source, answer.diagnostic) if answer else (0, 0)
     return Verdict(
         PENDING,

@@ -8,6 +8,8 @@ import requests
 from dicomweb_client.api import DICOMwebClient
 from pydicom.dataset import Dataset
 
+from oncofm.dicomweb.server import read_token
+from oncofm.errors import WebRefusedError
 from oncofm.pacs.config import StowDestination
 from oncofm.pacs.database import PENDING, SENT, Delivery
 from oncofm.pacs.send_dicom import unreadable
@@ -54,9 +56,8 @@ def _post(destination: StowDestination, dataset: Dataset) -> Verdict:
             type(error).__name__,
             "The server does not answer; start it, or mend the network.",
         )
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        return Verdict(PENDING, "", f"The token cannot be read ({reason}); mend its file.")
+    except WebRefusedError as error:
+        return Verdict(PENDING, "", str(error))
     except Exception as error:  # an answer that is JSON or XML, but not of DICOM
         name = type(error).__name__
         return Verdict(PENDING, "", f"The server's answer is not of DICOM ({name}).")
@@ -69,8 +70,10 @@ def _post(destination: StowDestination, dataset: Dataset) -> Verdict:
 def _client(destination: StowDestination) -> DICOMwebClient:
     session = requests.Session()
     session.verify = str(destination.ca) if destination.ca else True
+    # Variables of the environment (REQUESTS_CA_BUNDLE) would win over the certificates given here.
+    session.trust_env = destination.ca is None
     if destination.token_file is not None:
-        token = destination.token_file.read_text(encoding="utf-8").strip()
+        token = read_token(destination.token_file)
         session.headers["Authorization"] = f"Bearer {token}"
     client = DICOMwebClient(destination.url, session=session, timeout=destination.timeout_s)
     client.set_http_retry_params(retry=False)

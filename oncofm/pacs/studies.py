@@ -23,6 +23,7 @@ from oncofm.pacs.database import (
     RUNNING,
     SENDING,
     SHADOW,
+    STORED,
     WAITING,
     Database,
     Study,
@@ -31,6 +32,7 @@ from oncofm.pacs.objects import digest
 from oncofm.pacs.receive import Received
 from oncofm.pacs.rules import choose_rule, missing, study_facts
 from oncofm.pacs.work_queue import WorkQueue
+from oncofm.pacs.workers import is_gone
 
 _CHANGES_RESULTS = {"weights", "expected_sha256", "random_seed", "precision"}
 _DELIVER = (
@@ -100,16 +102,25 @@ class Studies:
         The time; the only one that is used.
     audit : callable
         Told of every change of state.
+    worker : str
+        Who runs the jobs that are taken here.
     """
 
     def __init__(
-        self, database: Database, queue: WorkQueue, config: PacsConfig, clock: Clock, audit: Audit
+        self,
+        database: Database,
+        queue: WorkQueue,
+        config: PacsConfig,
+        clock: Clock,
+        audit: Audit,
+        worker: str,
     ) -> None:
         self._database = database
         self._queue = queue
         self._config = config
         self._clock = clock
         self._audit = audit
+        self._worker = worker
         self._shortest_quiet_s = min(rule.quiet_s for rule in config.rules)
 
     # --- what comes in --------------------------------------------------------------------
@@ -162,12 +173,8 @@ class Studies:
     def recover(self) -> None:
         """Put right what a process left that was killed, or a clock that was set back."""
         now = self._clock()
+        self._reclaim()
         with self._database.transaction():
-            # A job that was killed with its node is not to blame for it.
-            self._database.execute(
-                "UPDATE studies SET state = ?, attempts = max(attempts - 1, 0) WHERE state = ?",
-                *(QUEUED, RUNNING),
-            )
             self._database.execute("UPDATE studies SET enqueued = 0 WHERE state = ?", QUEUED)
             for name in ("first_at", "last_at", "due_at", "changed_at"):
                 self._database.execute(f"UPDATE studies SET {name} = min({name}, ?)", now)
@@ -187,9 +194,41 @@ class Studies:
             rule = self._config.rule(study.rule)
             if rule is None or now >= study.first_at + rule.force_s:
                 self._consider(study.key)
+        self._reclaim()
+        self._enqueue(now)
+
+    def _reclaim(self) -> None:
+        """Put back the jobs of workers whose process has ended."""
+        for study in self._database.studies("state = ?", RUNNING):
+            if study.worker != self._worker and is_gone(self._config.node.folder, study.worker):
+                self._put_back(study.key, study.worker)
+
+    def _put_back(self, key: str, worker: str) -> None:
+        """Let a job begin anew that was cut off: it is not to blame for that."""
+        with self._database.transaction():
+            study = self._database.study(key)
+            if study is None or (study.state, study.worker) != (RUNNING, worker):
+                return
+            self._move(
+                study,
+                QUEUED,
+                study.reason,
+                study.message,
+                attempts=max(study.attempts - 1, 0),
+                due_at=0,
+                enqueued=0,
+            )
+
+    def _enqueue(self, now: float) -> None:
+        database = self._database
+        if len(self._queue) == 0:  # whoever took one out may be gone before it was noted
+            database.execute(
+                "UPDATE studies SET enqueued = 0 WHERE state = ? AND enqueued = 1", QUEUED
+            )
         for study in database.studies("state = ? AND enqueued = 0 AND due_at <= ?", QUEUED, now):
-            self._queue.put(study.key)
+            # In this order: a queue that takes the same key over and over would grow.
             database.execute("UPDATE studies SET enqueued = 1 WHERE key = ?", study.key)
+            self._queue.put(study.key)
 
     def _consider(self, key: str) -> None:
         """Decide what is to be done with a study that nothing came of for a while."""
@@ -235,7 +274,12 @@ class Studies:
     # --- jobs -----------------------------------------------------------------------------
 
     def take_job(self) -> Work | None:
-        """Take the next job that can run; its study is running from now on."""
+        """Take the next job that can run; its study is running from now on.
+
+        A worker does one at a time: what it had before it has not ended, and begins anew.
+        """
+        for study in self._database.studies("state = ? AND worker = ?", RUNNING, self._worker):
+            self._put_back(study.key, self._worker)
         while (key := self._queue.take()) is not None:
             with self._database.transaction():
                 study = self._database.study(key)
@@ -245,19 +289,30 @@ class Studies:
                 if study.fresh or rule is None:
                     self._move(study, RECEIVED, fresh=1, enqueued=0)
                     continue
-                self._move(study, RUNNING, study.reason, study.message, attempts=study.attempts + 1)
+                self._move(
+                    study,
+                    RUNNING,
+                    study.reason,
+                    study.message,
+                    attempts=study.attempts + 1,
+                    worker=self._worker,
+                )
                 files = {
                     item.sop_uid: item.file for item in self._database.objects(key) if item.present
                 }
             return Work(key, study.study_uid, rule, study.revision + 1, files)
         return None
 
+    def put_back(self, work: Work) -> None:
+        """Give a job back that was stopped with its worker."""
+        self._put_back(work.key, self._worker)
+
     def finish_job(self, work: Work, reports: Iterable[ReportFile]) -> None:
         """Note that a job ended with reports, and where they must go."""
         now, database = self._clock(), self._database
         with database.transaction():
-            study = database.study(work.key)
-            if study is None or study.state != RUNNING:
+            study = self._running(work)
+            if study is None:
                 return
             for sop_uid, file in work.files.items():
                 database.execute(
@@ -286,8 +341,8 @@ class Studies:
         """Note that a job ended without a report; it is tried again unless that is final."""
         now, jobs = self._clock(), self._config.jobs
         with self._database.transaction():
-            study = self._database.study(work.key)
-            if study is None or study.state != RUNNING:
+            study = self._running(work)
+            if study is None:
                 return
             if is_final or study.attempts >= jobs.attempts:
                 self._move(study, QUARANTINED, reason, message)
@@ -303,7 +358,7 @@ class Studies:
                 return
             deliveries = self._database.deliveries("study_key = ?", key)
             refused = [one for one in deliveries if one.state == REFUSED]
-            if any(one.state == PENDING for one in deliveries):
+            if any(one.state in (PENDING, STORED) for one in deliveries):
                 return
             if refused:
                 first = refused[0]
@@ -311,6 +366,12 @@ class Studies:
                 self._move(study, QUARANTINED, "refused", message)
             else:
                 self._move(study, DONE, study.reason, study.message)
+
+    def _running(self, work: Work) -> Study | None:
+        """Find the study of a job, unless somebody else has it by now."""
+        study = self._database.study(work.key)
+        is_ours = study is not None and (study.state, study.worker) == (RUNNING, self._worker)
+        return study if is_ours else None
 
     # --- helpers --------------------------------------------------------------------------
 

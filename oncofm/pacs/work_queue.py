@@ -5,6 +5,8 @@ database knows what was being done, and puts it in again after a crash.
 """
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from huey.storage import BaseStorage, SqliteStorage
 from oncofm.pacs.errors import NodeError, PacsConfigError
 
 QUEUE_FILE = "queue.sqlite"
+_SQLITE = "sqlite:///"
 
 
 class WorkQueue:
@@ -29,19 +32,33 @@ class WorkQueue:
 
     def put(self, key: str) -> None:
         """Append; on disk, or with the server, when it returns."""
-        self._storage.enqueue(key.encode())
+        with self._connected():
+            self._storage.enqueue(key.encode())
 
     def take(self) -> str | None:
         """Take the first out, if there is one."""
-        data = self._storage.dequeue()
+        with self._connected():
+            data = self._storage.dequeue()
         return None if data is None else bytes(data).decode(errors="replace")
 
     def clear(self) -> None:
         """Empty it: the database knows what belongs into it."""
-        self._storage.flush_queue()
+        with self._connected():
+            self._storage.flush_queue()
 
     def __len__(self) -> int:
-        return int(self._storage.queue_size())
+        with self._connected():
+            return int(self._storage.queue_size())
+
+    @contextmanager
+    def _connected(self) -> Iterator[None]:
+        """Let go of a connection that failed, so that the next call makes a new one."""
+        try:
+            yield
+        except Exception:
+            with suppress(Exception):
+                self._storage.close()
+            raise
 
 
 def open_queue(url: str, folder: Path, name: str) -> WorkQueue:
@@ -50,7 +67,7 @@ def open_queue(url: str, folder: Path, name: str) -> WorkQueue:
     Parameters
     ----------
     url : str
-        Empty for a file in the folder, else ``redis://`` or ``postgresql://``.
+        Empty for a file in the folder, else ``sqlite:///FILE``, ``redis://`` or ``postgresql://``.
     folder : pathlib.Path
         The node's.
     name : str
@@ -64,8 +81,9 @@ def open_queue(url: str, folder: Path, name: str) -> WorkQueue:
         If it cannot be reached.
     """
     try:
-        if not url:
-            return WorkQueue(SqliteStorage(name, str(folder / QUEUE_FILE), fsync=True, timeout=30))
+        if not url or url.startswith(_SQLITE):
+            file = url.removeprefix(_SQLITE) or str(folder / QUEUE_FILE)
+            return WorkQueue(SqliteStorage(name, file, fsync=True, timeout=30))
         if url.startswith(("redis://", "rediss://")):
             from huey.storage import RedisStorage
 
@@ -85,5 +103,6 @@ def open_queue(url: str, folder: Path, name: str) -> WorkQueue:
             f"The queue's server cannot be reached ({type(error).__name__}); start it first."
         ) from error
     raise PacsConfigError(
-        "The queue is none of redis:// and postgresql://; leave it out for SQLite."
+        "The queue is none of sqlite:///, redis:// and postgresql://; leave it out for a file in "
+        "the node's folder."
     )

@@ -3,15 +3,17 @@
 import multiprocessing
 import os
 import shutil
+import threading
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol
 
+from oncofm.pacs.audit import Audit
 from oncofm.pacs.config import PacsConfig
 from oncofm.pacs.jobs import JobEnd, Order, serve
+from oncofm.pacs.papers import keep_papers
 from oncofm.pacs.spool import Spool, sync_folder
 from oncofm.pacs.studies import ReportFile, Studies, Work
 from oncofm.workflow.settings import Settings
@@ -19,7 +21,7 @@ from oncofm.workflow.settings import Settings
 REPORTS_FOLDER, WORK_FOLDER = "reports", "work"
 """Below the node's folder: what is sent, by study and revision, and what jobs write."""
 
-_POLL_S = 0.1
+_POLL_S = 0.05
 _STARTING_S = 600.0
 """Loading a model from a slow disk may take minutes."""
 
@@ -154,6 +156,16 @@ class JobProcess:
 _STOPPED = ("time_limit", "memory_limit", "job_crashed")
 
 
+def job_process(config: PacsConfig) -> JobProcess:
+    """Make the job process that a configuration asks for; it is started later."""
+    limit_mb = config.jobs.memory_limit_mb
+    return JobProcess(
+        config.settings(config.rules[0]),
+        config.jobs.time_limit_s,
+        limit_mb * 1e6 if limit_mb else None,
+    )
+
+
 class Worker:
     """Takes jobs from the queue, one after another.
 
@@ -165,10 +177,10 @@ class Worker:
         Where their files are.
     config : PacsConfig
         Rules.
-    folder : pathlib.Path
-        The node's.
     runner : Runner
         Does them.
+    audit : Audit
+        Told why there is no model.
     """
 
     def __init__(
@@ -176,18 +188,28 @@ class Worker:
         studies: Studies,
         spool: Spool,
         config: PacsConfig,
-        folder: Path,
         runner: Runner,
+        audit: Audit,
     ) -> None:
         self._studies = studies
         self._spool = spool
         self._config = config
-        self._folder = folder
+        self._folder = config.node.folder
         self._runner = runner
+        self._audit = audit
         self.n_jobs = 0
         self.seconds = 0.0
 
-    def work(self, is_stopping: Callable[[], bool] = lambda: False) -> bool:
+    def turn(self, stopping: threading.Event) -> None:
+        """Do the next job, or wait a little: for one, or for the model."""
+        problem = self._runner.start()
+        if problem is not None and not stopping.is_set():
+            self._audit("model_failed", reason=problem.reason, message=problem.message)
+            stopping.wait(self._config.jobs.backoff_s)
+        elif not self._work(stopping):
+            stopping.wait(_POLL_S)
+
+    def _work(self, stopping: threading.Event) -> bool:
         """Do the next job, if there is one; says whether there was."""
         work = self._studies.take_job()
         if work is None:
@@ -196,8 +218,10 @@ class Worker:
         output = self._folder / WORK_FOLDER / work.key
         shutil.rmtree(output, ignore_errors=True)
         end = self._runner.run(self._order(work, output))
-        if is_stopping():
-            return True  # it is found as running when the node starts again
+        if stopping.is_set():
+            self._studies.put_back(work)
+            return True
+        keep_papers(output, self._folder, work.key, work.revision)
         if end.reports:
             self._studies.finish_job(work, self._keep(work, end.reports))
         else:

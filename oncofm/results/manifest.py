@@ -51,6 +51,8 @@ class Model(_Section):
     device: str
     precision: str
     batch_size: int
+    batch_sizes_before: list[int] = []
+    """Larger ones that the device had no memory for; features differ by rounding between them."""
 
 
 class Configuration(_Section):
@@ -110,6 +112,58 @@ class Reports(_Section):
     key_image_uids: list[str] = []
 
 
+class Attempt(_Section):
+    """What one process has done of a batch, up to what it wrote last.
+
+    `seconds` is its time from the first case on. Of those it waited for readers (or a cluster)
+    for `waiting_s`, and wrote for `writing_s`; the rest is encoding. `reading_s` is what its reader
+    processes worked, together; `held_up_s` is what they waited for the encoder. Those two,
+    `bytes_read` and `slowest` (item, seconds of reading) are unknown of a cluster's workers.
+    """
+
+    started_at: str
+    ended_at: str
+    n_cases: int
+    n_lesions: int
+    n_workers: int
+    seconds: float
+    waiting_s: float
+    writing_s: float
+    reading_s: float | None = None
+    held_up_s: float | None = None
+    bytes_read: int | None = None
+    peak_memory_mib: dict[str, float] = {}
+    slowest: list[tuple[str, float]] = []
+
+
+class Throughput(_Section):
+    """How fast the work went, what limited it, and what it took, over all attempts.
+
+    `seconds` is what it took without the pauses between attempts; of a run, all of it until the
+    tables are written, by one process. `limited_by` is what most of it was spent on: ``readers``
+    (or ``cluster``), ``encoder`` or ``writing``. Fields of `Attempt` are sums, or maxima of the
+    memory of a kind of process.
+    """
+
+    n_cases: int
+    n_lesions: int
+    seconds: float
+    cases_per_s: float
+    lesions_per_s: float
+    started_at: str
+    ended_at: str
+    limited_by: str | None = None
+    waiting_s: float | None = None
+    encoding_s: float | None = None
+    writing_s: float | None = None
+    reading_s: float | None = None
+    held_up_s: float | None = None
+    bytes_read: int | None = None
+    n_workers: int
+    peak_memory_mib: dict[str, float]
+    attempts: list[Attempt] = []
+
+
 class RunManifest(_Section):
     """The content of ``run.json``."""
 
@@ -125,6 +179,7 @@ class RunManifest(_Section):
     reports: Reports | None
     seconds: dict[str, float]
     peak_memory_mib: float
+    throughput: Throughput | None = None
     finished_at: str
 
 
@@ -147,6 +202,7 @@ def describe_model(encoder: Encoder | EncoderFacts) -> Model:
         device=encoder.device,
         precision=encoder.precision,
         batch_size=encoder.batch_size,
+        batch_sizes_before=list(EncoderFacts.of(encoder).batch_sizes_before),
     )
 
 

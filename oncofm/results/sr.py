@@ -79,8 +79,8 @@ def write_sr(
         Volumetric groups (TID 1411) that refer to segments, or planar ones (TID 1410) with the
         seed as a point in the Frame of Reference of the series.
     earlier : sequence of EarlierReport
-        Reports that exist. The newest of this series, style and model is named as the
-        predecessor; if it says the same, it is written once more.
+        Reports that exist. The newest of this series and model is named as the predecessor, be it
+        of this style or of the other; if it says the same, it is written once more.
 
     Returns
     -------
@@ -107,6 +107,11 @@ def write_sr(
         ct_images, lesions, provenance, style=style, series=series, previous=previous
     )
     return save_report(path, report, ExplicitVRLittleEndian)
+
+
+def of_style(earlier: Sequence[EarlierReport], style: Style) -> list[EarlierReport]:
+    """Find the reports of one style."""
+    return [report for report in earlier if report.series == _SERIES[style]]
 
 
 def make_report(

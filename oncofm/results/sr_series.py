@@ -56,6 +56,8 @@ SEGMENTS = ReportSeries(9001, "Imaging biomarkers, research use only")
 POINTS = ReportSeries(9002, "Imaging biomarkers, research use only")
 FEATURES = ReportSeries(9003, "Imaging features, research use only")
 _SERIES = {series.number: series for series in (SEGMENTS, POINTS, FEATURES)}
+_STYLES = (SEGMENTS, POINTS)
+"""Two ways to say the same; a report of one may revise one of the other."""
 
 
 @dataclass(frozen=True)
@@ -136,24 +138,27 @@ def find_predecessor(
     model: str,
     tracking_uid: str = "",
 ) -> EarlierReport | None:
-    """Find the newest report of the same kind, source series and model, and of one lesion.
+    """Find the newest report of the same source series and model, and of one lesion.
 
-    Of those of one time the one that no other names as its predecessor is the newest.
+    Groups of segments and of points are two styles of one report, features are another report. Of
+    those of one time the one that no other names as its predecessor is the newest, and then the
+    one of the same style.
     """
     model = one_line(model, NAME_BYTES)
+    kinds = _STYLES if series in _STYLES else (series,)
     found = [
         report
         for report in earlier
-        if report.series == series
+        if report.series in kinds
         and report.model == model
         and source_series_uid in report.source_series
         and report.tracking_uid == tracking_uid
     ]
     revised = {item.SOPInstanceUID for report in found for item in report.predecessors}
 
-    def age(report: EarlierReport) -> tuple[datetime.datetime, bool, str]:
+    def age(report: EarlierReport) -> tuple[datetime.datetime, bool, bool, str]:
         uid = report.instance.SOPInstanceUID
-        return report.written_at, uid not in revised, uid
+        return report.written_at, uid not in revised, report.series == series, uid
 
     return max(found, key=age, default=None)
 

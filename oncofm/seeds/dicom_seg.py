@@ -7,9 +7,11 @@ import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
 from pydicom.pixels.utils import iter_pixels
+from pydicom.tag import Tag
 from pydicom.uid import ExplicitVRBigEndian, SegmentationStorage
 
 from oncofm.errors import Rejected, SegmentationInvalidError
+from oncofm.imaging.items import uids_of_items
 from oncofm.imaging.sources import Source
 from oncofm.seeds.annotation import AnnotationSeeds, SeedGroup
 from oncofm.seeds.measure import SEED_MAKERS, Per
@@ -20,6 +22,10 @@ from oncofm.seeds.seg_frames import SegFrames, frame_source_uids, read_frames
 
 _LABEL_MAP_SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"
 """Newer than the UID dictionary of pydicom 3.0."""
+
+_SOURCE_IMAGES = Tag("SourceImageSequence")
+_REFERENCED_INSTANCES = Tag("ReferencedInstanceSequence")
+_SOP_INSTANCE = Tag("ReferencedSOPInstanceUID")
 
 FRACTION_THRESHOLD = 0.5
 """From which share of Maximum Fractional Value (0062,000E) on a voxel belongs to a segment."""
@@ -177,9 +183,9 @@ def _reference(dataset: Dataset, name: str, voxels: dict[int, _FrameRuns]) -> Re
     series = [*dataset.get("ReferencedSeriesSequence", [])]
     for study in dataset.get("StudiesContainingOtherReferencedInstancesSequence", []):
         series += study.get("ReferencedSeriesSequence", [])
-    images = [*dataset.get("SourceImageSequence", [])]
+    images = uids_of_items(dataset, _SOURCE_IMAGES, _SOP_INSTANCE)
     for item in series:
-        images += item.get("ReferencedInstanceSequence", [])
+        images += uids_of_items(item, _REFERENCED_INSTANCES, _SOP_INSTANCE)
     drawn_on: set[str] = set()
     for shown in voxels.values():
         largest, _ = max(shown, key=lambda frame: int(np.sum(frame[1].stop - frame[1].start)))
@@ -188,7 +194,7 @@ def _reference(dataset: Dataset, name: str, voxels: dict[int, _FrameRuns]) -> Re
         name=name,
         frame_of_reference_uid=str(dataset.get("FrameOfReferenceUID") or ""),
         series_uids=frozenset(str(item.SeriesInstanceUID) for item in series),
-        sop_instance_uids=frozenset(str(image.ReferencedSOPInstanceUID) for image in images),
+        sop_instance_uids=frozenset(images),
         drawn_on_uids=frozenset(drawn_on),
     )
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
 
 from oncofm.biomarkers.head import Head
 from oncofm.encoders.encoder import Encoder, EncoderFacts
@@ -11,6 +12,7 @@ from oncofm.results.manifest import (
     Reports,
     RunManifest,
     Summary,
+    Throughput,
     describe_model,
     describe_software,
     utc_now,
@@ -59,6 +61,7 @@ def describe_run(
     lesions = [lesion for outcome in outcomes for lesion in outcome.lesions]
     n_broken = sum(1 for verdict in worklist.verdicts if verdict.level == "file")
     states = [outcome.state for outcome in outcomes]
+    memory_mib = round(peak_memory_mib(), 1)
     seg_uids = {lesion.seed.source.sop_instance_uid for lesion in lesions} - {""}
     return RunManifest(
         software=describe_software(),
@@ -79,9 +82,32 @@ def describe_run(
         heads=[head.card.name for head in heads],
         reports=reports,
         seconds=seconds,
-        peak_memory_mib=round(peak_memory_mib(), 1),
+        peak_memory_mib=memory_mib,
+        throughput=_throughput(outcomes, seconds["total"], memory_mib),
         finished_at=utc_now(),
     )
+
+
+def _throughput(outcomes: Sequence[CaseOutcome], seconds: float, memory_mib: float) -> Throughput:
+    n_lesions = sum(len(outcome.done) for outcome in outcomes)
+    now = utc_now()
+    began = datetime.fromisoformat(now) - timedelta(seconds=round(seconds))
+    return Throughput(
+        n_cases=len(outcomes),
+        n_lesions=n_lesions,
+        seconds=seconds,
+        cases_per_s=rate(len(outcomes), seconds),
+        lesions_per_s=rate(n_lesions, seconds),
+        started_at=began.isoformat(),
+        ended_at=now,
+        n_workers=1,
+        peak_memory_mib={"main": memory_mib},
+    )
+
+
+def rate(n: int, seconds: float) -> float:
+    """Say how many a second."""
+    return round(n / seconds, 4) if seconds > 0 else 0.0
 
 
 def _count(states: Iterable[CaseState]) -> dict[str, int]:

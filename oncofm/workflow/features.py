@@ -57,8 +57,8 @@ def extract_features(
         Preprocessing.
     device : str
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-    precision : {"fp32", "bf16"}
-        Arithmetic of the encoder.
+    precision : {"fp32", "tf32", "bf16"}
+        Arithmetic of the encoder; tf32 takes a GPU.
     batch_size : int, optional
         Patches per pass through the network.
 

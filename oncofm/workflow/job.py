@@ -1,24 +1,26 @@
-"""The main job: a folder of images in, tables and a manifest out."""
+"""The main job: a folder of images in, tables and a manifest out.
 
+What reads images and writes tables is imported inside the functions: the encoder starts to load
+first, because most of its loading needs no Python and so runs beside those imports.
+"""
+
+import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from oncofm.biomarkers.head import Head, require_fit
-from oncofm.encoders.encoder import Encoder
-from oncofm.imaging.patch import PatchSpec
 from oncofm.results.files import prepare_output_folder
-from oncofm.results.manifest import RunManifest
-from oncofm.workflow.case import CaseOutcome, InputVerdict
-from oncofm.workflow.gather import Worklist, gather
-from oncofm.workflow.jitter import run_cases_shifted
-from oncofm.workflow.run import run_cases
 from oncofm.workflow.settings import MODEL, Settings
-from oncofm.workflow.survey import survey_inputs
 from oncofm.workflow.timing import Timing
-from oncofm.workflow.write import check_free_space, check_predecessors, write_results
+
+if TYPE_CHECKING:
+    from oncofm.biomarkers.head import Head
+    from oncofm.encoders.encoder import Encoder
+    from oncofm.results.manifest import RunManifest
+    from oncofm.workflow.case import CaseOutcome, InputVerdict
+    from oncofm.workflow.gather import Worklist
 
 Report = Callable[[dict[str, Any]], None]
 """Takes progress events."""
@@ -38,9 +40,9 @@ class JobResult:
         Everything that was seen and is no case.
     """
 
-    manifest: RunManifest
-    outcomes: tuple[CaseOutcome, ...]
-    verdicts: tuple[InputVerdict, ...]
+    manifest: "RunManifest"
+    outcomes: "tuple[CaseOutcome, ...]"
+    verdicts: "tuple[InputVerdict, ...]"
 
 
 def run_job(
@@ -82,13 +84,13 @@ def run_job(
     timing = Timing()
     heads = _prepare(output, settings)
     with ThreadPoolExecutor(1, thread_name_prefix="loader") as loader:
-        # Importing torch and reading 0.7 GB of weights overlaps with reading the headers.
+        # Reading 0.7 GB of weights overlaps with the other imports and reading the headers.
         load_encoder = start_loading(loader, settings, timing)
         return _run(inputs, output, settings, heads, load_encoder, timing, seeds, report)
 
 
 def run_job_with(
-    load_encoder: Callable[[], Encoder], inputs: Sequence[Path], output: Path, settings: Settings
+    load_encoder: "Callable[[], Encoder]", inputs: Sequence[Path], output: Path, settings: Settings
 ) -> JobResult:
     """Do what `run_job` does with an encoder that stays loaded between jobs.
 
@@ -103,10 +105,13 @@ def run_job_with(
     return _run(inputs, output, settings, heads, load_encoder, Timing(), None, lambda event: None)
 
 
-def _prepare(output: Path, settings: Settings) -> tuple[Head, ...]:
+def _prepare(output: Path, settings: Settings) -> "tuple[Head, ...]":
     """Find what can be wrong before anything is loaded."""
     prepare_output_folder(output)
-    check_predecessors(output, settings)
+    if settings.revises is not None:
+        from oncofm.workflow.write import check_predecessors
+
+        check_predecessors(output, settings)
     return load_heads(settings)
 
 
@@ -114,12 +119,19 @@ def _run(
     inputs: Sequence[Path],
     output: Path,
     settings: Settings,
-    heads: Sequence[Head],
-    load_encoder: Callable[[], Encoder],
+    heads: "Sequence[Head]",
+    load_encoder: "Callable[[], Encoder]",
     timing: Timing,
     seeds: Path | None,
     report: Report,
 ) -> JobResult:
+    with timing.part("import"):
+        import pyarrow.csv
+        import pyarrow.parquet  # noqa: F401 - writing them would wait for that after the encoder
+
+        from oncofm.workflow.gather import gather
+        from oncofm.workflow.survey import survey_inputs
+        from oncofm.workflow.write import check_free_space, write_results
     with timing.part("discover"):
         worklist = gather(survey_inputs(inputs, seeds), settings)
     check_free_space(output, worklist)
@@ -129,7 +141,7 @@ def _run(
     return JobResult(manifest, tuple(outcomes), worklist.verdicts)
 
 
-def load_heads(settings: Settings) -> tuple[Head, ...]:
+def load_heads(settings: Settings) -> "tuple[Head, ...]":
     """Load the heads that the user named.
 
     Raises
@@ -146,21 +158,30 @@ def load_heads(settings: Settings) -> tuple[Head, ...]:
 
 def start_loading(
     loader: ThreadPoolExecutor, settings: Settings, timing: Timing
-) -> Callable[[], Encoder]:
+) -> "Callable[[], Encoder]":
     """Start to load the encoder in the background; what is missing is said at once.
+
+    What it imports is imported before this returns: two threads that import take turns, and the
+    encoder would be ready later.
 
     Raises
     ------
     WeightsMissingError
         If there is no weights file, before anything heavy is imported.
     """
+    # numpy's algebra is idle here, but its threads would spin for a while after each start.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from oncofm.encoders.weights import find_weights
 
     path = None
     if settings.random_seed is None:
         path = find_weights(MODEL, settings.weights)
+    with timing.part("import_engine"):
+        from oncofm.encoders.load import import_engine
 
-    def load() -> Encoder:
+        import_engine(MODEL, path, device=settings.device, engine=settings.engine)
+
+    def load() -> "Encoder":
         with timing.part("load_encoder"):
             from oncofm.encoders import load_encoder
 
@@ -179,13 +200,13 @@ def start_loading(
 
 
 def encode(
-    worklist: Worklist,
-    load_encoder: Callable[[], Encoder],
+    worklist: "Worklist",
+    load_encoder: "Callable[[], Encoder]",
     settings: Settings,
     timing: Timing,
     report: Report,
-    heads: Sequence[Head] = (),
-) -> list[CaseOutcome]:
+    heads: "Sequence[Head]" = (),
+) -> "list[CaseOutcome]":
     """Compute the features of every lesion of a worklist, and what heads say about them.
 
     Parameters
@@ -215,6 +236,8 @@ def encode(
         Before the work, if a head was not made for these features.
     """
     if heads:
+        from oncofm.biomarkers.head import require_fit
+
         encoder = load_encoder()
         for head in heads:
             require_fit(head, encoder.weights.sha256, settings.profile, encoder.n_features)
@@ -230,7 +253,7 @@ def encode(
     return outcomes
 
 
-def _with_predictions(outcome: CaseOutcome, heads: Sequence[Head]) -> CaseOutcome:
+def _with_predictions(outcome: "CaseOutcome", heads: "Sequence[Head]") -> "CaseOutcome":
     if not heads:
         return outcome
     from oncofm.workflow.predict import predict_case
@@ -239,15 +262,19 @@ def _with_predictions(outcome: CaseOutcome, heads: Sequence[Head]) -> CaseOutcom
 
 
 def _run_cases(
-    worklist: Worklist, load_encoder: Callable[[], Encoder], settings: Settings
-) -> Iterator[CaseOutcome]:
+    worklist: "Worklist", load_encoder: "Callable[[], Encoder]", settings: Settings
+) -> "Iterator[CaseOutcome]":
+    from oncofm.imaging.patch import PatchSpec
+    from oncofm.workflow.jitter import run_cases_shifted
+    from oncofm.workflow.run import run_cases
+
     spec = PatchSpec(profile=settings.profile)
     if settings.jitter == 0:
         return run_cases(worklist.cases, load_encoder, spec)
     return run_cases_shifted(worklist.cases, load_encoder, spec, settings.jitter)
 
 
-def _case_event(outcome: CaseOutcome) -> dict[str, Any]:
+def _case_event(outcome: "CaseOutcome") -> dict[str, Any]:
     return {
         "event": "case",
         "case_id": outcome.case.case_id,

@@ -51,7 +51,11 @@ def write_key_images(
         if not outcome.done or not isinstance(volume, DicomSeries):
             continue
         folder.mkdir(parents=True, exist_ok=True)
-        headers = source_headers(volume)
+        try:
+            headers = source_headers(volume)
+        except Rejected as error:
+            failures.append(f"Case {outcome.case.case_id} has no key images: {error}")
+            continue
         for number, lesion in enumerate(outcome.done, start=1):
             assert isinstance(lesion.seed, Seed)
             path = folder / f"{outcome.case.case_id}-{number}.dcm"

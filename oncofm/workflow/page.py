@@ -168,10 +168,13 @@ def _outputs_left_out(manifest: RunManifest) -> Iterator[LeftOut]:
         yield LeftOut("output", "", "failed", "", failure)
 
 
+def list_tables(folder: Path) -> list[Download]:
+    """List the tables in a folder."""
+    return [Download(name, what) for name, what in _FILES.items() if (folder / name).exists()]
+
+
 def _downloads(folder: Path) -> Iterator[Download]:
-    for name, what in _FILES.items():
-        if (folder / name).is_file():
-            yield Download(name, what)
+    yield from list_tables(folder)
     yield Download(_MANIFEST, "what ran, on what, with what, and how it ended")
     for below, what in _DICOM.items():
         for path in sorted((folder / below).glob("*-*.dcm")):

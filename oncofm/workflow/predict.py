@@ -93,7 +93,8 @@ def predict_table(path: Path, heads: Sequence[Head]) -> ResultTable:
     HeadMismatchError
         If the table does not say what its features are, or a head was made for others.
     """
-    table = _read(path / "features.parquet" if path.is_dir() else path)
+    in_folder = path / "features.parquet"
+    table = _read(in_folder if in_folder.exists() else path)
     numbers = [_FEATURE.fullmatch(name) for name in table.column_names]
     names = [match.group() for match in numbers if match]
     if names != [f"{FEATURE_PREFIX}{index}" for index in range(len(names))] or not names:
@@ -137,7 +138,8 @@ def _rows_of_head(head: Head, features: np.ndarray, present: np.ndarray) -> list
 
 
 def _read(path: Path) -> pa.Table:
-    if not path.is_file():
+    is_divided = path.is_dir() and path.suffix == ".parquet"  # see oncofm.results.table_files
+    if not (path.is_file() or is_divided):
         raise InputNotFoundError(f"{path} does not exist; name the features of a run.")
     try:
         if path.suffix.lower() == ".parquet":

@@ -11,7 +11,7 @@ from pydicom.dataset import Dataset
 import oncofm
 from oncofm.biomarkers.card import CLASS_KINDS
 from oncofm.biomarkers.predictions import Prediction
-from oncofm.errors import Rejected
+from oncofm.errors import Rejected, UnreadableFileError
 from oncofm.imaging.dicom_series import DicomSeries
 from oncofm.imaging.scan import InstanceRecord
 from oncofm.results import sr_codes
@@ -233,7 +233,13 @@ def _write_features(
 
 
 def source_headers(volume: DicomSeries) -> list[Dataset]:
-    """Read the whole headers of a series, each instance once."""
+    """Read the whole headers of a series, each instance once.
+
+    Raises
+    ------
+    UnreadableFileError
+        If a file cannot be read any more.
+    """
     return [_read_header(instance) for instance in _instances(volume)]
 
 
@@ -253,8 +259,14 @@ def _instances(volume: DicomSeries) -> list[InstanceRecord]:
 
 
 def _read_header(instance: InstanceRecord) -> Dataset:
-    with instance.source.open() as file:
-        return pydicom.dcmread(file, stop_before_pixels=True)
+    try:
+        with instance.source.open() as file:
+            return pydicom.dcmread(file, stop_before_pixels=True)
+    except Exception as error:  # gone by now; garbled bytes make pydicom raise anything
+        raise UnreadableFileError(
+            f"{instance.source.name} cannot be read again ({type(error).__name__}); put it back, "
+            "then run again."
+        ) from error
 
 
 def _uids(instance: InstanceRecord) -> Dataset:

@@ -58,7 +58,7 @@ class Settings:
     engine : str
         ``torch``, ``openvino`` or ``auto``, as for `oncofm.encoders.load.load_encoder`.
     device, precision : str
-        ``auto | cpu | cuda[:n]`` and ``fp32 | bf16``.
+        ``auto | cpu | cuda[:n]`` and ``fp32 | tf32 | bf16``.
     batch_size : int or None
         Patches per pass through the network; None lets the encoder choose.
     """

@@ -32,12 +32,19 @@ class Timing:
 
 def peak_memory_mib() -> float:
     """Largest resident set of this process so far, in MiB."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        # Not ru_maxrss: on Linux that starts at what the parent had when it forked.
-        lines = status.read_text(encoding="ascii", errors="replace").splitlines()
-        found = next((line for line in lines if line.startswith("VmHWM:")), None)
-        if found is not None:
-            return int(found.split()[1]) / 2**10
+    # Not ru_maxrss: on Linux that starts at what the parent had when it forked.
+    found = peak_memory_of("self")
+    if found is not None:
+        return found
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def peak_memory_of(process: int | str) -> float | None:
+    """Largest resident set of a process so far, in MiB; None if it is gone or nobody counts it."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
+    found = next((line for line in status.splitlines() if line.startswith("VmHWM:")), None)
+    return None if found is None else int(found.split()[1]) / 2**10

@@ -7,6 +7,7 @@ from pathlib import Path
 from oncofm.biomarkers.head import Head
 from oncofm.encoders.encoder import Encoder, EncoderFacts
 from oncofm.errors import OutputNotWritableError, SettingInvalidError
+from oncofm.imaging.scan import SkippedFile
 from oncofm.results.manifest import (
     Configuration,
     Reports,
@@ -141,10 +142,15 @@ def _write_tables(
     write_table(tabulate_cases(outcomes, worklist.verdicts, origin), output / "cases.csv")
     skipped = output / "skipped.csv"
     if worklist.skipped:
-        rows = [{"file": file.name, "reason": file.reason} for file in worklist.skipped]
-        write_table(ResultTable(table_from_rows(rows, {"file": str, "reason": str})), skipped)
+        write_table(tabulate_skipped(worklist.skipped), skipped)
     else:
         skipped.unlink(missing_ok=True)
+
+
+def tabulate_skipped(files: Sequence[SkippedFile]) -> ResultTable:
+    """One row per file that was looked at and is nothing that a reader takes."""
+    rows = [{"file": file.name, "reason": file.reason} for file in files]
+    return ResultTable(table_from_rows(rows, {"file": str, "reason": str}))
 
 
 def _write_predictions(

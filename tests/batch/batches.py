@@ -14,6 +14,7 @@ from oncofm.demo.phantom import chest_scene
 from oncofm.demo.rtstruct import lesion_contours, write_rtstruct
 from oncofm.workflow.batch.finish import BatchResult
 from oncofm.workflow.batch.reader import read_item
+from oncofm.workflow.batch.usage import ReaderUsage
 
 TINY = {"shape": (30, 20, 14), "spacing_mm": (12.0, 12.0, 10.0)}
 
@@ -33,6 +34,7 @@ class ReadersHere:
     def __init__(self, items, settings, *, keep_volumes=False, n_processes=2, time_limit_s=600.0):
         self._arguments = (settings, keep_volumes)
         self._items = items
+        self.usage = ReaderUsage()
 
     def __enter__(self):
         return self
@@ -77,14 +79,14 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 def tables_of(output: Path) -> dict[str, bytes]:
     """The bytes of the final tables."""
-    names = ("features.parquet", "cases.csv", "predictions.csv")
+    names = ("features.parquet", "cases.csv", "predictions.csv", "skipped.csv")
     return {name: (output / name).read_bytes() for name in names if (output / name).exists()}
 
 
 def leftovers(output: Path) -> list[Path]:
     """Files that no finished batch leaves."""
     known = {"features.parquet", "cases.csv", "run.json", "ledger.lock", "ledger.sqlite"}
-    known |= {"catalog.sqlite", "parts", "sr", "key_images", "predictions.csv"}
+    known |= {"catalog.sqlite", "parts", "sr", "key_images", "predictions.csv", "skipped.csv"}
     inner = [path for path in (output / "parts").iterdir() if path.suffix != ".parquet"]
     return [path for path in output.iterdir() if path.name not in known] + inner
 

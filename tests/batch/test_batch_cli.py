@@ -1,6 +1,7 @@
 """``oncofm batch`` and ``oncofm merge`` as commands."""
 
 import json
+import re
 
 import pandas as pd
 import pytest
@@ -35,7 +36,8 @@ def test_a_manifest_with_something_missing(command, tmp_path):
     assert command("batch", path, tmp_path / "out").code == 2
     result = command("batch", "status", tmp_path / "out")
     assert result.code == 0
-    assert result.stdout.splitlines() == [
+    *lines, speed, memory = result.stdout.splitlines()
+    assert lines == [
         "2 of 2 items finished, 0 left",
         "  done              1",
         "  failed            1",
@@ -44,8 +46,15 @@ def test_a_manifest_with_something_missing(command, tmp_path):
         f"failed: b.nii.gz: {tmp_path / 'b.nii.gz'} does not exist; name a folder, file or zip "
         "archive.",
     ]
+    assert re.fullmatch(
+        r"\d+\.\d\d cases/s, \d+\.\d\d lesions/s in \d+ s of work \(attempts: 1\), limited by "
+        r"(readers|encoder|writing)",
+        speed,
+    )
+    assert re.fullmatch(r"peak memory: main \d+ MiB", memory)
     shown = json.loads(command("batch", "status", "--json", tmp_path / "out").stdout)
     assert shown["states"] == {"done": 1, "failed": 1}
+    assert shown["throughput"]["n_lesions"] == 1
     retried = command("batch", path, "--resume", "--retry-failed", tmp_path / "out")
     assert retried.code == 2
 
@@ -68,6 +77,16 @@ def test_shards_and_merge(command, studies, tmp_path, monkeypatch):
     command("batch", studies, "--label", "lung*", tmp_path / "labels")
     mixed = command("merge", tmp_path / "labels", tmp_path / "whole", "-o", tmp_path / "merged")
     assert "the batches differ in labels" in mixed.stderr
+
+
+def test_a_merge_into_a_file_and_a_report(command, studies, tmp_path):
+    assert command("batch", studies, "--report", tmp_path / "out").code == 0
+    assert "<h1>Batch report</h1>" in (tmp_path / "out" / "report.html").read_text("utf-8")
+    result = command("merge", tmp_path / "out", "-o", tmp_path / "all.parquet")
+    assert result.code == 0
+    merged = (tmp_path / "all.parquet").read_bytes()
+    assert merged == (tmp_path / "out" / "features.parquet").read_bytes()
+    assert len(pd.read_csv(tmp_path / "all-cases.csv")) == 20
 
 
 def test_shards_of_kubernetes(command, studies, tmp_path, monkeypatch):

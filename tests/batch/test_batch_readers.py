@@ -22,6 +22,7 @@ from oncofm.workflow.batch.compute import compute_items
 from oncofm.workflow.batch.items import Item
 from oncofm.workflow.batch.reader import ItemEnd, ItemFailed
 from oncofm.workflow.batch.readers import Readers
+from oncofm.workflow.batch.usage import ReaderUsage
 from oncofm.workflow.settings import Settings
 
 PATCH_BYTES = 50**3 * 4
@@ -103,18 +104,81 @@ def says(number, code):
 def test_an_item_that_takes_too_long(volume, tmp_path):
     items = [bad(0, bombs.Hangs, tmp_path), good(1, volume)]
     started = time.monotonic()
-    with Readers(items, Settings(), n_processes=1, time_limit_s=1.0) as readers:
+    with Readers(items, Settings(), n_processes=1, time_limit_s=3.0) as readers:
         messages = list(readers.messages())
     assert time.monotonic() - started < 30
     failed = messages[0]
     assert isinstance(failed, ItemFailed)
     assert (failed.position, failed.reason) == (0, "time_limit")
     assert failed.message == (
-        "Item bad-0 took longer than 1 s to read; look at its files, or allow more with "
+        "Item bad-0 took longer than 3 s to read; look at its files, or allow more with "
         "--time-limit."
     )
     assert isinstance(messages[-1], ItemEnd)
     assert messages[-1].position == 1
+
+
+def stop_in_mid_message(messages):
+    """Wait until the one process does nothing, because nobody takes what it says; stop it there."""
+    first = next(messages)
+    (pid,) = children()
+    n_idle = 0
+    while n_idle < 15:
+        time.sleep(0.02)
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        n_idle = n_idle + 1 if state == "S" else 0
+    os.kill(pid, signal.SIGSTOP)
+    return first
+
+
+def test_a_process_that_stops_in_the_middle_of_a_message(volume):
+    items = [good(0, volume, 300), good(1, volume)]
+    with Readers(items, Settings(), n_processes=1, time_limit_s=3.0) as readers:
+        messages = readers.messages()
+        seen = [stop_in_mid_message(messages)]
+        started = time.monotonic()
+        seen += messages
+    assert time.monotonic() - started < 30
+    (failed,) = [message for message in seen if isinstance(message, ItemFailed)]
+    assert (failed.position, failed.reason) == (0, "time_limit")
+    assert isinstance(seen[-1], ItemEnd)
+    assert seen[-1].position == 1
+    assert children() == []
+
+
+def test_who_leaves_does_not_wait_for_a_process_that_is_stopped(volume):
+    with Readers([good(0, volume, 300)], Settings(), n_processes=1) as readers:
+        messages = readers.messages()
+        stop_in_mid_message(messages)
+        started = time.monotonic()
+        next(messages), next(messages)
+    assert time.monotonic() - started < 10
+    assert children() == []
+
+
+def test_what_readers_have_used(volume, tmp_path):
+    items = [good(0, volume, 40), bad(1, bombs.Exits, tmp_path)]
+    with Readers(items, Settings(), n_processes=1) as readers:
+        messages = readers.messages()
+        next(messages)
+        time.sleep(0.5)
+        list(messages)
+    usage = readers.usage.snapshot()
+    assert usage.reading_s > 0
+    assert usage.held_up_s > 0.2
+    assert usage.bytes_read >= volume.stat().st_size
+    assert 50 < usage.peak_memory_mib < 2000
+    assert {item for item, _ in usage.slowest} == {"good-0", "bad-1"}
+    assert sum(seconds for _, seconds in usage.slowest) == pytest.approx(usage.reading_s)
+
+
+def test_the_slowest_are_kept():
+    usage = ReaderUsage()
+    for number in range(100):
+        usage.add(f"item-{number}", float(number * 37 % 100), 0.0, None, None)
+    found = usage.snapshot()
+    assert [seconds for _, seconds in found.slowest] == [99.0 - n for n in range(10)]
+    assert (found.bytes_read, found.peak_memory_mib) == (None, None)
 
 
 @pytest.mark.slow

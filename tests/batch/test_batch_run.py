@@ -4,6 +4,7 @@ import contextlib
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -17,8 +18,15 @@ from batches import (
     write_tiny_study,
     write_volume,
 )
+from results.pages import parse
 
-from oncofm.errors import BatchError, InputNotFoundError, OncofmError, SetupError
+from oncofm.errors import (
+    BatchError,
+    InputNotFoundError,
+    OncofmError,
+    OutputNotWritableError,
+    SetupError,
+)
 from oncofm.workflow import job
 from oncofm.workflow.batch import run as run_module
 from oncofm.workflow.batch.ledger import open_ledger, read_ledger
@@ -40,7 +48,11 @@ def test_every_study_gives_what_it_gives_alone(batch, studies, tmp_path, monkeyp
     for folder in sorted(studies.iterdir()):
         job.run_job([folder], tmp_path / folder.name, Settings())
         alone = features_of(tmp_path / folder.name)
+        work = json.loads((tmp_path / folder.name / "run.json").read_text())["throughput"]
+        assert (work["n_cases"], work["n_lesions"], work["attempts"]) == (1, 3, [])
+        assert work["lesions_per_s"] == pytest.approx(3 / work["seconds"], rel=0.01)
         own = features[features["case_id"] == alone["case_id"][0]].reset_index(drop=True)
+        assert own.pop("item_id").tolist() == alone["study_uid"].tolist()
         pd.testing.assert_frame_equal(own, alone)
     assert len(features) == 15
     manifest = json.loads((run.output / "run.json").read_text())
@@ -213,6 +225,117 @@ def test_an_item_whose_reader_crashed_half_way(batch, studies, monkeypatch):
     assert run.result.exit_code == 2
 
 
+def test_rows_know_their_item(batch, studies, tmp_path):
+    """A DICOM case is called by its series; what the manifest calls it is in the last column."""
+    rows = [f"patient-{n},{studies / f'study-{n}'}" for n in (2, 0)]
+    run = batch(write_manifest(tmp_path / "m.csv", "case_id,image_path", *rows))
+    features = features_of(run.output)
+    columns = list(features)
+    assert columns[columns.index("pred_0") - 1] == "item_id"
+    assert features["item_id"].tolist() == ["patient-2"] * 3 + ["patient-0"] * 3
+    assert [row["item_id"] for row in run.rows("case")] == ["patient-2", "patient-0"]
+    assert list(run.cases[0])[-1] == "item_id"
+    assert not set(features["case_id"]) & set(features["item_id"])
+
+
+def test_skipped_files_are_listed_and_survive(batch, studies, tmp_path, monkeypatch):
+    (studies / "study-1" / "notes.txt").write_text("hello")
+    (studies / "study-3" / "empty.dcm").touch()
+    whole = batch(studies, "whole")
+    rows = read_rows(whole.output / "skipped.csv")
+    assert sorted((row["file"].rsplit("/", 1)[1], row["reason"]) for row in rows) == [
+        ("empty.dcm", "empty_file"),
+        ("notes.txt", "not_dicom"),
+    ]
+    assert json.loads((whole.output / "run.json").read_text())["inputs"]["n_files_skipped"] == 2
+    assert all(row["file"].startswith(row["item_id"]) for row in rows)
+    monkeypatch.setattr(run_module, "_LESIONS_PER_PART", 1)
+    batch(studies, limit=2)
+    assert batch(studies, resume=True).tables == whole.tables
+    shards = [batch(studies, f"shard-{n}", shard=(n, 3)) for n in range(3)]
+    merge_batches([shard.output for shard in shards], tmp_path / "merged")
+    assert tables_of(tmp_path / "merged") == whole.tables
+    for name in ("study-1/notes.txt", "study-3/empty.dcm"):
+        (studies / name).unlink()
+    assert "skipped.csv" not in batch(studies, "whole", resume=True).tables
+
+
+def test_throughput_adds_up_over_attempts(batch, studies, monkeypatch):
+    monkeypatch.setattr(run_module, "_LESIONS_PER_PART", 3)
+    batch(studies, limit=2)
+    status = batch_status(batch(studies, resume=True, limit=2).output)
+    batch(studies, resume=True)
+    run = batch(studies, resume=True)  # has nothing to do, so it is no attempt
+    throughput = run.result.manifest.throughput
+    assert json.loads((run.output / "run.json").read_text())["throughput"] == (
+        throughput.model_dump(mode="json")
+    )
+    assert [(each.n_cases, each.n_lesions) for each in throughput.attempts] == [
+        (2, 6), (2, 6), (1, 3),
+    ]  # fmt: skip
+    assert (throughput.n_cases, throughput.n_lesions, throughput.n_workers) == (5, 15, 1)
+    parts = (throughput.waiting_s, throughput.encoding_s, throughput.writing_s)
+    assert sum(parts) == pytest.approx(throughput.seconds, abs=0.01)
+    assert throughput.cases_per_s == pytest.approx(5 / throughput.seconds, rel=0.01)
+    assert throughput.limited_by in ("readers", "encoder", "writing")
+    assert throughput.peak_memory_mib["main"] > 10
+    assert throughput.started_at <= throughput.ended_at <= run.result.manifest.finished_at
+    assert status.throughput.n_cases == 4
+    assert len(status.throughput.attempts) == 2
+
+
+def test_attempts_that_make_no_sense(batch, studies):
+    output = batch(studies, limit=1).output
+    with open_ledger(output) as ledger:
+        ledger.note(attempts='[{"n_cases": "many"}]')
+    with pytest.raises(BatchError, match="says nothing sensible about earlier attempts"):
+        batch_status(output)
+
+
+def test_a_report_of_all_that_was_done(batch, studies, tmp_path, monkeypatch):
+    from heads import write_head
+
+    write_head(tmp_path / "head", n_features=64, weights_sha256="0" * 64)
+    (studies / "study-0" / "lesions.dcm").unlink()
+    settings = Settings(heads=(str(tmp_path / "head"),), report=True)
+    batch(studies, settings=settings, limit=2)
+    page = parse((tmp_path / "out" / "report.html").read_text(encoding="utf-8"))
+    assert "3 items are not computed yet" in page.only(id="reasons").text
+    run = batch(studies, settings=settings, resume=True)
+    page = parse((run.output / "report.html").read_text(encoding="utf-8"))
+    reasons = page.only(id="reasons")
+    (group,) = reasons.every("details")
+    assert "no_seeds" in group.text.replace("\u200b", "")
+    assert "1 case" in group.text
+    rejected = next(row for row in run.rows("case") if row["state"] == "rejected")
+    assert rejected["message"] in group.text
+    head = next(page.only(id="predictions").every("article"))
+    rows = read_rows(run.output / "predictions.csv")
+    values = [float(row["probability"]) for row in rows if row["class"] == rows[-1]["class"]]
+    last = list(head.every("tr"))[-1]
+    expected = np.percentile(np.float32(values), (5, 25, 50, 75, 95))
+    assert last.numbers[2:] == pytest.approx(expected)
+    assert "12 lesions" in head.text
+    assert page.only(id="throughput").facts["Workers"].text == "2"
+    links = {node["href"] for node in page.only(id="files").every("a")}
+    assert links == {"./features.parquet", "./predictions.csv", "./cases.csv", "./run.json"}
+    plain = batch(studies, settings=replace(settings, report=False), resume=True)
+    assert plain.n_computed == 0
+    assert not (run.output / "report.html").exists()
+
+
+def test_outputs_that_are_missing_are_in_the_report(batch, studies, monkeypatch):
+    from oncofm.results.manifest import Reports
+
+    broken = Reports(sop_instance_uids=[], failures=["Lesion x has no key image."])
+    monkeypatch.setattr(run_module, "write_dicom", lambda *_: broken)
+    run = batch(studies, settings=Settings(key_images=True, report=True))
+    page = parse((run.output / "report.html").read_text(encoding="utf-8"))
+    (group,) = page.only(id="reasons").every("details")
+    assert "5 outputs" in group.text
+    assert "Lesion x has no key image." in group.text
+
+
 # --- what is refused ----------------------------------------------------------------------
 
 
@@ -288,8 +411,6 @@ def test_batches_that_do_not_go_together(batch, studies, tmp_path, monkeypatch):
     paper = batch(studies, "paper", settings=Settings(profile="paper"))
     with pytest.raises(BatchError, match=r"another profile than .* \(paper, not mhub\)"):
         merge_batches([whole.output, paper.output], out)
-    from dataclasses import replace
-
     monkeypatch.setattr(whole.encoder, "weights", replace(whole.encoder.weights, sha256="1" * 64))
     weights = batch(studies, "weights")
     with pytest.raises(BatchError, match=r"another weights_sha256 than"):
@@ -316,6 +437,47 @@ def test_other_settings_are_named_and_other_inputs_refused(batch, studies, tmp_p
     changed = batch(studies, "changed")
     with pytest.raises(BatchError, match="have different inputs of one name"):
         merge_batches([whole.output, changed.output], tmp_path / "merged")
+
+
+def test_a_merge_into_one_file(batch, studies, tmp_path):
+    (studies / "study-1" / "notes.txt").write_text("hello")
+    whole = batch(studies, "whole")
+    shards = [batch(studies, f"shard-{n}", shard=(n, 2)).output for n in range(2)]
+    target = tmp_path / "new" / "all.parquet"
+    merge_batches(shards, target)
+    beside = {"all.parquet", "all-cases.csv", "all-skipped.csv"}
+    assert {path.name for path in target.parent.iterdir()} == beside
+    assert target.read_bytes() == whole.tables["features.parquet"]
+    assert (target.parent / "all-cases.csv").read_bytes() == whole.tables["cases.csv"]
+    assert (target.parent / "all-skipped.csv").read_bytes() == whole.tables["skipped.csv"]
+    before = tables_of(shards[0])
+    with pytest.raises(BatchError, match="is one of the batches to merge"):
+        merge_batches(shards, shards[0] / "features.parquet")
+    assert tables_of(shards[0]) == before
+
+
+def test_a_table_that_is_too_long_is_a_folder_of_files(batch, studies, tmp_path, monkeypatch):
+    from oncofm.results import table_files
+    from oncofm.workflow.batch import parts
+
+    whole = batch(studies, "whole")
+    monkeypatch.setattr(parts, "_ROWS_AT_A_TIME", 3)
+    monkeypatch.setattr(table_files, "MOST_ROWS_PER_FILE", 6)
+    run = batch(studies)
+    target = run.output / "features.parquet"
+    files = {path.name: len(pd.read_parquet(path)) for path in target.iterdir()}
+    assert files == {f"features-0000{n}.parquet": rows for n, rows in ((1, 6), (2, 6), (3, 3))}
+    pd.testing.assert_frame_equal(pd.read_parquet(target), features_of(whole.output))
+    batch(studies, resume=True)
+    assert {path.name for path in target.iterdir()} == files.keys()
+    (target / "mine.txt").touch()
+    with pytest.raises(OutputNotWritableError, match=r"features.parquet cannot be written \("):
+        batch(studies, resume=True)
+    assert [path.name for path in target.iterdir()] == ["mine.txt"]
+    (target / "mine.txt").unlink()
+    monkeypatch.setattr(parts, "_ROWS_AT_A_TIME", 4096)
+    assert batch(studies, resume=True).tables == whole.tables
+    assert leftovers(run.output) == []
 
 
 # --- disks --------------------------------------------------------------------------------
@@ -421,6 +583,20 @@ def test_a_report_that_cannot_be_written_is_seen(batch, studies, monkeypatch):
     assert (mended.n_computed, mended.result.exit_code) == (1, 0)
 
 
+@pytest.mark.parametrize("settings", [Settings(sr="point"), Settings(key_images=True)])
+def test_images_that_are_gone_before_the_report(batch, studies, settings):
+    def take_away(event):
+        if event["event"] == "case":
+            shutil.rmtree(studies)
+
+    run = batch(studies, settings=settings, report=take_away, limit=1)
+    assert run.result.exit_code == 2
+    with read_ledger(run.output) as ledger:
+        (entry,) = ledger.entries().values()
+    assert (entry.state, entry.reason) == ("partial", "report_failed")
+    assert "cannot be read again (FileNotFoundError); put it back" in entry.message
+
+
 def test_heads_say_the_same_in_a_batch(batch, studies, tmp_path, monkeypatch):
     from heads import write_head
 
@@ -429,6 +605,7 @@ def test_heads_say_the_same_in_a_batch(batch, studies, tmp_path, monkeypatch):
     run = batch(studies, settings=settings)
     rows = read_rows(run.output / "predictions.csv")
     assert len(rows) >= 15
+    assert {row.pop("item_id") for row in rows} == {row["item_id"] for row in run.cases}
     monkeypatch.setattr(job, "start_loading", lambda *_: lambda: run.encoder)
     job.run_job([studies], tmp_path / "alone", settings)
     alone = read_rows(tmp_path / "alone" / "predictions.csv")

@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 
 _APPTAINER = """#!/usr/bin/env bash
 # Stands in for apptainer: notes how it was called, and runs what was to be run in the image.
-echo "$*" >>"$CALLS"
+echo "card ${{APPTAINERENV_CUDA_VISIBLE_DEVICES:-}} $*" >>"$CALLS"
 while [ "$1" != oncofm ]; do shift; done
 shift
 exec {python} {program} "$@"
@@ -34,7 +34,9 @@ def slurm(tmp_path):
     apptainer.chmod(0o755)
     (tmp_path / "local").mkdir()
 
-    def run(index: int, count: int, *arguments: object) -> subprocess.CompletedProcess[str]:
+    def run(
+        index: int, count: int, *arguments: object, **more: str
+    ) -> subprocess.CompletedProcess[str]:
         environment = os.environ | {
             "SLURM_ARRAY_TASK_ID": str(index),
             "SLURM_ARRAY_TASK_COUNT": str(count),
@@ -44,6 +46,7 @@ def slurm(tmp_path):
             "APPTAINER": str(apptainer),
             "CALLS": str(tmp_path / "calls"),
             "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)]),
+            **more,
         }
         command = ["bash", str(TEMPLATES / "slurm_array.sh"), *map(str, arguments)]
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -78,6 +81,18 @@ def test_a_task_that_is_submitted_again_goes_on(slurm, studies, tmp_path):
     again = slurm(5, 1, *arguments)
     assert again.returncode == 0, again.stderr
     assert "5 of 5 cases done" in again.stderr
+
+
+def test_each_task_of_srun_has_a_shard_and_a_card_of_its_own(slurm, studies, tmp_path):
+    given = {"SLURM_STEP_NUM_TASKS": "2", "CUDA_VISIBLE_DEVICES": "4,7"}
+    for place in "01":
+        facts = given | {"SLURM_PROCID": place, "SLURM_LOCALID": place}
+        done = slurm(6, 2, "image.sif", studies, tmp_path / "shared", "--limit", 1, **facts)
+        assert done.returncode in (0, 2), done.stderr
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert [call.split()[1] for call in calls] == ["4", "7"]
+    assert all("--nv" in call for call in calls)
+    assert [call.split("--shard ")[1].split()[0] for call in calls] == ["2/4", "3/4"]
 
 
 def test_the_kubernetes_job_gives_each_pod_its_shard(monkeypatch):

@@ -30,6 +30,24 @@ def test_the_same_as_in_the_run(study, cli, tmp_path, name):
     pd.testing.assert_frame_equal(later[columns], direct[columns], rtol=1e-6)
 
 
+def test_a_table_that_is_divided_into_files(cli, tmp_path):
+    write_head(tmp_path / "two", n_features=12)
+    features_table(tmp_path / "whole.parquet")
+    folder = tmp_path / "out" / "features.parquet"
+    folder.mkdir(parents=True)
+    rows = pd.read_parquet(tmp_path / "whole.parquet")
+    rows[:10].to_parquet(folder / "features-00001.parquet")
+    rows[10:].to_parquet(folder / "features-00002.parquet")
+    tables = {}
+    for name in ("whole.parquet", "out", "out/features.parquet"):
+        target = tmp_path / "predictions.csv"
+        head = ("--head", tmp_path / "two")
+        assert cli("predict", tmp_path / name, *head, "-o", target).code == 0
+        tables[name] = target.read_text()
+    assert len(set(tables.values())) == 1
+    assert tables["out"].count("\n") > 24
+
+
 def features_table(path, n=24, d=12, **changes):
     rng = np.random.default_rng(0)
     labels = np.arange(n) % 2

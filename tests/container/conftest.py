@@ -97,13 +97,31 @@ def image(build_image) -> str:
 
 
 @pytest.fixture(scope="session")
-def weights_folder(seed0_weights, tmp_path_factory) -> Path:
-    """What a site mounts at /app/weights."""
-    folder = tmp_path_factory.mktemp("mounted_weights")
+def plain_weights_folder(seed0_weights, tmp_path_factory) -> Path:
+    """What a site can mount at /app/weights: the file alone, which torch runs."""
+    folder = tmp_path_factory.mktemp("plain_weights")
     (folder / "fmcib").mkdir()
     os.link(seed0_weights, folder / "fmcib" / "model_weights.torch")
     make_readable(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def weights_folder(engine, image, seed0_weights, tmp_path_factory) -> Path:
+    """What a site mounts at /app/weights, prepared for OpenVINO with the image itself."""
+    folder = tmp_path_factory.mktemp("mounted_weights")
+    (folder / "fmcib").mkdir()
+    os.link(seed0_weights, folder / "fmcib" / "model_weights.torch")
+    mount = f"--volume={folder}:/app/weights"
+    engine("run", "--rm", *HARDENED, "--user=0:0", mount, image, "weights", "prepare")
+    make_readable(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def image_with_weights(build_image, seed0_weights) -> str:
+    """The image with weights, which are prepared in the build."""
+    return build_image(TORCH="cpu", WEIGHTS=seed0_weights)
 
 
 @pytest.fixture

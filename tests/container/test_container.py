@@ -21,6 +21,7 @@ import oncofm
 from oncofm.demo.dicom import ct_geometry
 from oncofm.demo.markups import write_markups
 from oncofm.demo.rtstruct import lesion_contours, write_rtstruct
+from oncofm.encoders.prepare import LARGEST_DIFFERENCE
 
 pytestmark = pytest.mark.container
 
@@ -37,6 +38,10 @@ _WORKFLOWS = (
 )
 _MAX_IMAGE_BYTES = 1.6e9
 _MAX_STOP_SECONDS = 2.0
+_TOLERANCE = {"rtol": 0, "atol": LARGEST_DIFFERENCE}
+"""Of OpenVINO's features, in the image, to torch's, in the library."""
+_WITHOUT_TORCH = "--tmpfs=/opt/oncofm/lib/python3.11/site-packages/torch"
+"""Hides torch: an import fails."""
 
 
 @dataclass(frozen=True)
@@ -130,15 +135,30 @@ def test_features_are_the_librarys_own(workflow, workload, request, run_containe
     make_readable(given.folder)
     before = _content(given.folder)
 
-    result = run_container(given.folder, output, "--workflow", workflow)
+    result = run_container(given.folder, output, "--workflow", workflow, extra=[_WITHOUT_TORCH])
 
     assert result.code == 0, result.stderr
     table = pd.read_csv(output / given.instance / "features.csv")
-    np.testing.assert_array_equal(table[_FEATURES].to_numpy(np.float32), given.expected)
+    np.testing.assert_allclose(table[_FEATURES], given.expected, **_TOLERANCE)
+    assert _model(output)["engine"] == "openvino"
     assert {"cases.csv", "run.json", "features.parquet"} <= {path.name for path in output.iterdir()}
     assert result.changes == []
     assert _content(given.folder) == before
     _check_ownership(output)
+
+
+def test_torch_gives_the_librarys_own_bytes(
+    run_container, seg_workload, plain_weights_folder, output
+):
+    result = run_container(seg_workload.folder, output, weights=plain_weights_folder)
+    assert result.code == 0, result.stderr
+    table = pd.read_csv(output / seg_workload.instance / "features.csv")
+    np.testing.assert_array_equal(table[_FEATURES].to_numpy(np.float32), seg_workload.expected)
+    assert _model(output)["engine"] == "torch"
+
+
+def _model(output: Path) -> dict[str, str]:
+    return json.loads((output / "run.json").read_text())["model"]
 
 
 def _check_ownership(output: Path) -> None:
@@ -154,7 +174,7 @@ def test_biomarkers_to_tables_sr_and_page(run_container, seg_workload, seed0_wei
     assert result.code == 0, result.stderr
     assert result.changes == []
     table = pd.read_csv(output / seg_workload.instance / "features.csv")
-    np.testing.assert_array_equal(table[_FEATURES].to_numpy(np.float32), seg_workload.expected)
+    np.testing.assert_allclose(table[_FEATURES], seg_workload.expected, **_TOLERANCE)
     later = output.with_name("later.csv")
     heads = ("--head", "lung1-survival", "--head", "lung1-survival-cox")
     _call("predict", output, *heads, "-o", later)
@@ -233,8 +253,8 @@ def _check_refused(result, output: Path, *words: str) -> None:
 
 
 def test_stops_at_once(engine, start_container, seg_workload, output):
-    # Half a core, so that it is still at work when it is asked to stop.
-    container = start_container(seg_workload.folder, output, extra=["--cpus=0.5"])
+    # A fifth of a core, so that it is still at work when it is asked to stop.
+    container = start_container(seg_workload.folder, output, extra=["--cpus=0.2"])
     time.sleep(5)
     assert engine.lines("inspect", "--format={{.State.Running}}", container) == ["true"]
     start = time.perf_counter()
@@ -243,12 +263,34 @@ def test_stops_at_once(engine, start_container, seg_workload, output):
     assert engine.lines("inspect", "--format={{.State.ExitCode}}", container) == ["143"]
 
 
-def test_weights_in_the_image(build_image, run_container, seg_workload, seed0_weights, output):
-    with_weights = build_image(TORCH="cpu", WEIGHTS=seed0_weights)
-    result = run_container(seg_workload.folder, output, image=with_weights, weights=None)
+def test_weights_in_the_image(image_with_weights, run_container, seg_workload, output):
+    result = run_container(
+        seg_workload.folder,
+        output,
+        image=image_with_weights,
+        weights=None,
+        extra=[_WITHOUT_TORCH],
+    )
     assert result.code == 0, result.stderr
     table = pd.read_csv(output / seg_workload.instance / "features.csv")
-    np.testing.assert_allclose(table[_FEATURES], seg_workload.expected, rtol=1e-6)
+    np.testing.assert_allclose(table[_FEATURES], seg_workload.expected, **_TOLERANCE)
+    assert _model(output)["engine"] == "openvino"
+
+
+def test_a_damaged_prepared_model_is_noticed(
+    image_with_weights, run_container, seg_workload, output, tmp_path
+):
+    place = "/app/weights/fmcib/model_weights.torch.openvino/model.bin"
+    (tmp_path / "model.bin").write_bytes(b"damaged")
+    result = run_container(
+        seg_workload.folder,
+        output,
+        image=image_with_weights,
+        weights=None,
+        extra=[f"--volume={tmp_path}/model.bin:{place}:ro"],
+    )
+    assert result.code == 0, result.stderr
+    assert _model(output)["engine"] == "torch"
 
 
 def test_build_refuses_weights_of_another_checksum(build_image, seed0_weights):
@@ -296,6 +338,7 @@ def test_nothing_of_the_site_or_the_build_is_inside(engine, image):
     program = "import importlib.metadata as m; print(*(d.name for d in m.distributions()))"
     packages = set(_in_image(engine, image, "python", "-c", program).split())
     assert not packages & {"pip", "pytest", "ruff", "pyright", "hatchling", "cyclonedx-bom"}
+    assert "openvino-telemetry" not in packages  # which would report to OpenVINO's makers
 
 
 def test_threads_follow_the_limit(engine, image):
@@ -313,7 +356,6 @@ def test_doctor_is_content(engine, image, weights_folder):
         "--tmpfs=/tmp",
         f"--user={USER}",
         f"--volume={weights_folder}:/app/weights:ro",
-        "--entrypoint=oncofm",
         image,
         "doctor",
         "-o",

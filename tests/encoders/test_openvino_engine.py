@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from studies import write_study
 from typer.testing import CliRunner
 
 from oncofm.cli.weights import app
@@ -134,3 +135,23 @@ print(pathlib.Path("/proc/self/status").read_text())
     assert digest == hashlib.sha256(features.tobytes()).hexdigest()
     peak_kib = next(line.split()[1] for line in status if line.startswith("VmHWM"))
     assert int(peak_kib) < 1700 * 1024
+
+
+def test_a_run_loads_first_and_imports_only_what_it_needs(prepared_weights, tmp_path):
+    write_study(tmp_path / "study", "imports")
+    code = f"""
+import sys
+sys.argv = ["oncofm", "run", {str(tmp_path / "study")!r}, {str(tmp_path / "out")!r}]
+sys.argv += ["--weights", {str(prepared_weights)!r}, "--device", "cpu"]
+from oncofm.cli import main
+try:
+    main()
+except SystemExit as end:
+    assert end.code == 0, end.code
+names = list(dict.fromkeys(name.split(".")[0] for name in sys.modules))
+heavy = {{"torch", "monai", "pandas", "scipy", "sklearn", "matplotlib", "highdicom", "SimpleITK"}}
+print(sorted((heavy | {{"requests", "urllib3", "rich"}}) & set(names)))
+print(names.index("openvino") < names.index("pydicom") < names.index("pyarrow"))
+"""
+    printed = subprocess.check_output([sys.executable, "-c", code], text=True)
+    assert printed.splitlines() == ["[]", "True"]

@@ -11,6 +11,7 @@ import torch
 
 from oncofm.encoders import load_encoder
 from oncofm.encoders.encoder import FixedBatches
+from oncofm.encoders.torch_engine import TorchEncoder
 from oncofm.errors import DeviceError, ModelUnknownError, SetupError
 
 pytestmark = pytest.mark.slow
@@ -73,6 +74,12 @@ def test_in_batches_of_one_size_company_makes_no_difference(
 
     assert mixed.tobytes() == together[order].tobytes()
     assert alone[0].tobytes() == together[5].tobytes()
+
+
+@pytest.mark.parametrize(("asked", "size"), [(1, 1), (3, 3), (4, 4), (6, 4), (8, 8), (11, 8)])
+def test_no_batch_ends_in_a_smaller_piece(encoder, asked, size):
+    cpu = torch.device("cpu")
+    assert TorchEncoder(encoder._network, encoder.weights, cpu, "bf16", asked).batch_size == size
 
 
 def test_a_callers_settings_do_not_count_and_come_back(encoder, patches):

@@ -125,6 +125,18 @@ def test_end_is_where_the_pixel_data_start(syntax):
     header = read_header(Bytes(data), WANTED, 0x7FE0000F)
     tag = b"\x7f\xe0\x00\x10" if syntax == ExplicitVRBigEndian else b"\xe0\x7f\x10\x00"
     assert data[header.end : header.end + 4] == tag
+    assert header.following == data[header.end : header.end + 12]
+
+
+@pytest.mark.parametrize("left", [0, 5, 12])
+def test_the_next_element_may_lie_across_the_end_of_what_is_read_first(left):
+    short = encode(dataset(private_bytes=2), ExplicitVRLittleEndian)
+    end = read_header(Bytes(short), WANTED, 0x7FE0000F).end
+    n_bytes = 2 + 32 * 1024 - end - left
+    data = encode(dataset(private_bytes=n_bytes + n_bytes % 2), ExplicitVRLittleEndian)
+    header = read_header(Bytes(data), WANTED, 0x7FE0000F)
+    assert header.following == data[header.end : header.end + 12]
+    assert len(header.following) == 12
 
 
 def test_pixel_data_are_not_read():

@@ -5,6 +5,7 @@ import urllib.request
 
 import pytest
 from orthanc import run_orthanc
+from postgres import run_postgres
 from studies import write_study
 
 
@@ -27,3 +28,9 @@ def orthanc(one_orthanc):
         request = urllib.request.Request(f"{one_orthanc.http}/patients/{patient}", method="DELETE")
         urllib.request.urlopen(request, timeout=10).close()
     return one_orthanc
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    with run_postgres() as server:
+        yield server

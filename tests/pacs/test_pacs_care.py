@@ -266,12 +266,12 @@ def test_queue(tmp_path):
     for key in ("one", "two"):
         queue.put(key)
     assert (len(queue), len(other), other.take()) == (2, 0, None)
-    again = open_queue("", tmp_path, "a")
+    again = open_queue(f"sqlite:///{tmp_path}/queue.sqlite", tmp_path, "a")
     assert [again.take(), again.take(), again.take()] == ["one", "two", None]
     queue.put("three")
     queue.clear()
     assert queue.take() is None
-    with pytest.raises(PacsConfigError, match="none of redis"):
+    with pytest.raises(PacsConfigError, match="none of sqlite"):
         open_queue("amqp://x", tmp_path, "a")
     with pytest.raises((NodeError, PacsConfigError)):
         open_queue("redis://127.0.0.1:1/0", tmp_path, "a")

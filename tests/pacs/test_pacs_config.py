@@ -72,6 +72,11 @@ def test_good(tmp_path):
         ("peers: [SCANNER]", "peers: [SCANNER", "line 5: .*mend the YAML"),
         ("peers: [SCANNER]", "peers: [SCANNER]\n  peers: []", "line 5: peers is there twice"),
         ("folder: node", "folder: node\n  min_free_mb: .nan", "line 3: node.min_free_mb"),
+        (
+            "port: 4242",
+            "port: 4242\n    commitment: true",
+            "commits, so that its .* must be a peer",
+        ),
         ("folder: node", "folder: !!python/object:os.system x", "no plain YAML|PacsConfig"),
     ],
 )
@@ -79,6 +84,15 @@ def test_mistakes(tmp_path, old, new, message):
     assert old in GOOD
     with pytest.raises(PacsConfigError, match=message):
         read(tmp_path, GOOD.replace(old, new, 1))
+
+
+def test_a_destination_that_commits_to_somebody_else(tmp_path):
+    text = GOOD.replace("peers: [SCANNER]", "any_peer: true")
+    text = text.replace("port: 4242", "port: 4242\n    commitment: true")
+    assert read(tmp_path, text).destinations["PACS"].commitment_timeout_s == 600
+    text = text.replace("calling_ae_title: ONCOFM", "calling_ae_title: OTHER")
+    with pytest.raises(PacsConfigError, match="is to commit to OTHER, which the node is not"):
+        read(tmp_path, text)
 
 
 @pytest.mark.parametrize("text", ["", "- 1", "just text", "\0", "a: *b", "? [1]\n: 2"])

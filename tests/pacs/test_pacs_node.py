@@ -79,8 +79,8 @@ def test_sent_again_makes_no_second_report(node, study, orthanc):
 
 @pytest.mark.parametrize("keep_uid", [False, True])
 def test_changed_seg_is_a_revision(study, orthanc, tmp_path, keep_uid):
-    rule = {"name": "points", "quiet_s": 30, "destinations": ["PACS"], "settings": {"sr": "point"}}
-    config = make_config(tmp_path / "etc", {"PACS": pacs(orthanc.dicom_port)}, rules=[rule])
+    # Of two SEGs the report has points, of one it has segments.
+    config = make_config(tmp_path / "etc", {"PACS": pacs(orthanc.dicom_port)})
     with running(config) as node:
         _revise(node, study, orthanc, tmp_path, keep_uid)
 

@@ -1,8 +1,10 @@
 """Strangers and garbage: refused, with a line in the log, and the node goes on."""
 
+import contextlib
 import io
 import json
 import logging
+import random
 import socket
 import ssl
 import struct
@@ -239,6 +241,53 @@ def test_inflating_is_bounded():
         check_inflated(bomb, 10e6)
     with pytest.raises(ObjectRefusedError, match="not deflated as it claims"):
         check_inflated(b"\xff" * 100, 10e6)
+
+
+def nested(depth: int) -> bytes:
+    """Sequences of undefined length in one another, never closed."""
+    return b"\xfe\xff\x00\xe0\xff\xff\xff\xff\x08\x00\x15\x11SQ\0\0\xff\xff\xff\xff" * depth
+
+
+def test_malformed_data_sets(node, study):
+    """Whatever stands in a data set, it is refused with one line, or read as far as it goes."""
+    headers = []
+    for path in (study.ct_files[0], study.seg_file):
+        dataset = pydicom.dcmread(path, stop_before_pixels=True)
+        headers.append(encode(dataset, False, True))
+    start = headers[1].index(b"\x08\x00\x15\x11SQ") + 12
+    bad = [data[: len(data) // 40] for data in headers]  # cut in the middle of an element
+    bad += [headers[1][:start] + nested(20_000), b"\xff" * 1000]
+    for n_refused, data in enumerate(bad, start=1):
+        association = AE(PEER).associate(
+            "127.0.0.1", node.port, [build_context(CT, ExplicitVRLittleEndian)], ae_title=TITLE
+        )
+        association._reactor_checkpoint.clear()  # the answers are for this test
+        request = C_STORE()
+        request.MessageID, request.Priority = 1, 2
+        request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = CT, "1.2.3"
+        request.DataSet = io.BytesIO(data)
+        association.dimse.send_msg(request, association.accepted_contexts[0].context_id)
+        _, answer = association.dimse.get_msg(block=True)
+        assert answer.Status in (0xA900, 0xC000)
+        association._reactor_checkpoint.set()
+        association.release()
+        assert len(events(node, "object_refused")) == n_refused
+    assert node.spooled == []
+    assert_alive(node)
+
+
+@pytest.mark.filterwarnings("ignore")  # of this test
+def test_damaged_bytes_are_refused_or_read(study):
+    rng = random.Random(0)
+    for path in (study.ct_files[0], study.seg_file):
+        whole = path.read_bytes()[:20_000]
+        for _ in range(150):
+            data = bytearray(whole)
+            for _ in range(rng.choice([1, 3, 30])):
+                data[rng.randrange(132, len(data))] = rng.randrange(256)
+            with contextlib.suppress(ObjectRefusedError):
+                facts = read_facts(bytes(data))
+                assert loggable(facts.study_uid) == facts.study_uid
 
 
 def test_garbage_facts():

@@ -111,7 +111,8 @@ def test_no_presentation_context(report):
         found = verdict(send_dicom(to(port), [report]))
     finally:
         server.shutdown()
-    assert found.state in ("refused", "pending")
+    assert (found.state, found.status) == ("refused", "no context")
+    assert "takes nothing of class 1.2.840.10008.5.1.4.1.1.88.34; configure it to" in found.message
 
 
 def test_implicit_only(report):

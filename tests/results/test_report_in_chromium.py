@@ -14,10 +14,16 @@ import numpy as np
 import pytest
 from PIL import Image
 from results.pages import Node, done, manifest, page, parse, rejected
+from results.test_batch_report import page as batch_page
 from tools import require_tool
 
 from oncofm.results.manifest import RESEARCH_USE
-from oncofm.results.report import Preview, ReportedLesion, render_report
+from oncofm.results.report import (
+    Preview,
+    ReportedLesion,
+    render_batch_report,
+    render_report,
+)
 
 pytestmark = pytest.mark.slow
 
@@ -285,3 +291,25 @@ def test_a_thousand_lesions_stay_usable(browser, report, picture):
     times_ms = json.loads(timed.only("title").text)
     assert len(times_ms) == 11
     assert np.median(times_ms) < 100
+
+
+# --- the report of a batch ----------------------------------------------------------------
+
+
+def test_a_batch_loads_without_a_word_darkens_and_prints(browser, report):
+    path = report(render_batch_report(batch_page()))
+    _, console = browser.dom(path)
+    assert console == []
+    light, dark = browser.screenshot(path, LIGHT), browser.screenshot(path, DARK)
+    assert light[-40:].mean() > 200
+    assert dark[-40:].mean() < 60
+    sheets = browser.pdf(path)
+    assert len(sheets) > 1
+    assert all(RESEARCH_USE in sheet for sheet in sheets)
+    assert "Too slow." in "".join(sheets)
+
+
+def test_a_narrow_batch_does_not_scroll_sideways(browser, report):
+    source = render_batch_report(batch_page())
+    root, _ = browser.dom(report(f"<title></title>{FRAME.format(escape(source))}"))
+    assert root.only("title").text == "390,0"

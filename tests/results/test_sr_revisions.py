@@ -112,10 +112,9 @@ def test_a_file_will_do_for_a_folder(write):
     assert revised(write("b/sr.dcm", n=2, earlier="a/sr.dcm")) == [first.SOPInstanceUID]
 
 
-def test_only_reports_of_the_same_series_style_and_model_are_revised(write, cts):
+def test_only_reports_of_the_same_series_and_model_are_revised(write, cts):
     other = deepcopy(cts[:1])
     other[0].SeriesInstanceUID = "2.25.4711"
-    write("a/points.dcm", n=1, style="point")
     write("a/model.dcm", n=1, provenance=replace(PROVENANCE, model="other"))
     write("a/software.dcm", n=1, provenance=replace(PROVENANCE, software="other"))
     write("a/series.dcm", n=1, images=other)
@@ -124,6 +123,27 @@ def test_only_reports_of_the_same_series_style_and_model_are_revised(write, cts)
     provenance = replace(PROVENANCE, version="0", weights_sha256="0", configuration_hash="0")
     old = write("a/version.dcm", n=3, provenance=provenance)
     assert revised(write("b/sr.dcm", earlier="a")) == [old.SOPInstanceUID]
+
+
+def test_a_report_of_the_other_style_is_revised(write):
+    first = write("a/0.dcm", style="segment")
+    second = write("a/1.dcm", style="point", earlier="a")
+    third = write("a/2.dcm", style="segment", earlier="a")  # what the first says is the last word
+    assert [revised(one) for one in (second, third)] == [
+        [first.SOPInstanceUID],
+        [second.SOPInstanceUID],
+    ]
+    assert moment(first) < moment(second) < moment(third)
+    for name, style in (("1", "point"), ("2", "segment")):
+        again = write("again.dcm", style=style, earlier=f"a/{name}.dcm")
+        assert again.SOPInstanceUID in (second.SOPInstanceUID, third.SOPInstanceUID)
+
+
+def test_of_two_styles_of_one_time_the_same_is_revised(write):
+    write("a/0.dcm", n=1, style="point")
+    first = write("a/1.dcm", n=1, style="segment")
+    write("a/2.dcm", n=1, style="point")
+    assert revised(write("b/sr.dcm", n=2, earlier="a")) == [first.SOPInstanceUID]
 
 
 def test_a_study_whose_date_moved_on_is_later(write, cts):

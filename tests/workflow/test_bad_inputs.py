@@ -502,7 +502,7 @@ def test_a_disk_that_is_too_small_is_found_before_work(bench, cli, small_disk):
 
 
 def test_a_disk_that_fills_up_during_the_run(bench, cli, small_disk, monkeypatch):
-    monkeypatch.setattr("oncofm.workflow.job.check_free_space", lambda *_: None)
+    monkeypatch.setattr("oncofm.workflow.write.check_free_space", lambda *_: None)
     (small_disk / "other").write_bytes(bytes(900 * 1024))
     result = cli("run", bench.good.folder, small_disk / "out")
     assert result.code == 1

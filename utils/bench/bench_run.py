@@ -1,13 +1,15 @@
 """One case, cold: ``oncofm run`` on a CT of 300 slices with two lesions, command to files.
 
-Prints the wall time and peak memory of the whole process, the same process's own account of
-its parts, and each part measured alone, against `import torch` + weight loading in the same
-run. Usage: python utils/bench/bench_run.py [--slices 300] [--runs 3] [--syntax raw|jpegls]
+Prints for each engine the wall time, processor time and peak memory of the whole process (target:
+2 s on two cores with OpenVINO), the same process's own account of its parts, and each part measured
+alone. Usage: python utils/bench/bench_run.py [--slices 300] [--runs 3] [--syntax raw|jpegls]
+    [--engine openvino|torch] [--folder FOLDER]
 """
 
 import argparse
 import json
 import multiprocessing
+import os
 import statistics
 import subprocess
 import sys
@@ -15,6 +17,8 @@ import tempfile
 import time
 from pathlib import Path
 
+ONCOFM = str(Path(sys.executable).with_name("oncofm"))
+ENGINES = ("openvino", "torch")
 SYNTAXES = {"raw": "1.2.840.10008.1.2.1", "jpegls": "1.2.840.10008.1.2.4.80"}
 
 
@@ -48,27 +52,18 @@ def apart(function, *arguments) -> None:
         sys.exit(f"{function.__name__} failed")
 
 
-def run_cold(command: list[str]) -> float:
-    """Wall seconds of a process."""
-    started = time.perf_counter()
+def run_cold(command: list[str]) -> tuple[float, float]:
+    """Wall seconds of a process, and seconds that it kept processors busy."""
+    before, started = os.times(), time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    seconds = time.perf_counter() - started
+    seconds, after = time.perf_counter() - started, os.times()
     if done.returncode:
         sys.exit(f"{' '.join(command)} ended with {done.returncode}: {done.stderr}")
-    return seconds
+    busy = after.children_user + after.children_system
+    return seconds, busy - before.children_user - before.children_system
 
 
-def load_seconds(weights: Path) -> float:
-    """Seconds that weight loading takes after `import torch`, in a process of its own."""
-    code = (
-        "import time, torch, pathlib; from oncofm.encoders import load_encoder; "
-        f"t = time.perf_counter(); load_encoder('fmcib', pathlib.Path({str(weights)!r})); "
-        "print(time.perf_counter() - t)"
-    )
-    return float(subprocess.check_output([sys.executable, "-c", code]))
-
-
-def run_in_series(study: Path, weights: Path, output: Path) -> None:
+def run_in_series(study: Path, weights: Path, engine: str, output: Path) -> None:
     """Print the seconds of each step, one after the other in a fresh process."""
     clock = time.perf_counter()
 
@@ -76,6 +71,13 @@ def run_in_series(study: Path, weights: Path, output: Path) -> None:
         nonlocal clock
         print(f"    {name:<26} {time.perf_counter() - clock:7.3f} s", flush=True)
         clock = time.perf_counter()
+
+    from oncofm.encoders.load import import_engine, load_encoder
+
+    import_engine("fmcib", weights, engine=engine)
+    lap("import the engine")
+    encoder = load_encoder("fmcib", weights, engine=engine)
+    lap("load weights")
 
     import numpy as np
 
@@ -86,7 +88,7 @@ def run_in_series(study: Path, weights: Path, output: Path) -> None:
     from oncofm.seeds.dicom_seg import read_seg
     from oncofm.seeds.seed import Seed
 
-    lap("import (without torch)")
+    lap("import the rest")
     scan = scan_dicom(study)
     lap("scan headers")
     volume = ct_volumes(scan.of_modality("CT")[0]).volumes[0]
@@ -98,28 +100,41 @@ def run_in_series(study: Path, weights: Path, output: Path) -> None:
     lap("decode + sample")
     patches = [sample_patch(volume, seed.position_mm, PatchSpec()).voxels for seed in seeds]
     lap("  of that, sample")
-    import torch  # noqa: F401
-
-    lap("import torch")
-    from oncofm.encoders import load_encoder
-
-    encoder = load_encoder("fmcib", weights)
-    lap("load weights")
     features = encoder.encode(np.stack(patches))
     lap("encode, first time")
     encoder.encode(np.stack(patches))
-    lap("encode, again")
+    lap("  encode, again")
     table = ResultTable(table_from_rows([{}, {}], {"lesion_id": str}), features)
     write_table(table, output / "features.parquet")
     write_table(table, output / "features.csv")
-    lap("write")
+    lap("write tables")
+
+
+def measure(study: Path, weights: Path, engine: str, runs: int, output: Path) -> None:
+    """Print what one engine takes, as a whole and part by part."""
+    command = [ONCOFM, "run", str(study), str(output), "--weights", str(weights)]
+    command += ["--engine", engine]
+    run_cold(command)  # warms the disk cache
+    cold = [run_cold(command) for _ in range(runs)]
+    wall, busy = (statistics.median(times) for times in zip(*cold, strict=True))
+    account = json.loads((output / "run.json").read_text())
+    print(
+        f"{engine}: {wall:.2f} s from the command to the files, {busy:.2f} s of processor time, "
+        f"peak {account['peak_memory_mib']:.0f} MiB"
+    )
+    print("  own account of the last run (parts overlap):")
+    for part, seconds in account["seconds"].items():
+        print(f"    {part:<26} {seconds:7.3f} s")
+    print("  the parts in series, without overlap:", flush=True)
+    apart(run_in_series, study, weights, engine, output)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description="Time one case, cold.")
     parser.add_argument("--slices", type=int, default=300)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--syntax", choices=SYNTAXES, default="raw")
+    parser.add_argument("--engine", choices=ENGINES, action="append", help="default: both")
     parser.add_argument("--folder", type=Path, help="keep inputs here and use them again")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -129,28 +144,13 @@ def main() -> None:
             apart(make_inputs, inputs, options.slices, options.syntax)
         if not weights.exists():
             apart(make_weights, weights)
-        output = Path(temporary) / "out"
-        oncofm = str(Path(sys.executable).with_name("oncofm"))
-        command = [oncofm, "run", str(inputs / "study"), str(output), "--weights", str(weights)]
-        run_cold(command)  # warms the disk cache
-
-        walls, baselines, manifests = [], [], []
-        for _ in range(options.runs):
-            torch_seconds = run_cold([sys.executable, "-c", "import torch"])
-            baselines.append(torch_seconds + load_seconds(weights))
-            walls.append(run_cold(command))
-            manifests.append(json.loads((output / "run.json").read_text()))
-        peak = max(manifest["peak_memory_mib"] for manifest in manifests)
-        wall, baseline = statistics.median(walls), statistics.median(baselines)
+        engines = options.engine or ENGINES
+        if "openvino" in engines and not weights.with_name("weights.torch.openvino").exists():
+            prepare = [ONCOFM, "weights", "prepare", "--weights", str(weights)]
+            subprocess.run(prepare, check=True, stdout=subprocess.DEVNULL)
         print(f"{options.slices} slices of 512 x 512, {options.syntax}, 2 lesions, fp32, CPU")
-        print(f"  oncofm run, cold process     {wall:7.2f} s   peak {peak:6.0f} MiB")
-        print(f"  import torch + load weights  {baseline:7.2f} s")
-        print(f"  beyond that                  {wall - baseline:7.2f} s   (target < 3 s)")
-        print("  own account of the last run (parts overlap):")
-        for part, seconds in manifests[-1]["seconds"].items():
-            print(f"    {part:<26} {seconds:7.3f} s")
-        print("  the parts in series, without overlap:", flush=True)
-        apart(run_in_series, inputs / "study", weights, output)
+        for engine in engines:
+            measure(inputs / "study", weights, engine, options.runs, Path(temporary) / "out")
 
 
 if __name__ == "__main__":

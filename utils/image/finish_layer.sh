@@ -13,6 +13,20 @@ if [ -d "$packages/torch" ]; then
     rm -rf "$packages/torch/include" "$packages/torch/share" "$packages/torch/test"
     find "$packages/torch/bin" -type f ! -name torch_shm_manager -delete
 fi
+if [ -d "$packages/openvino" ]; then
+    # Of OpenVINO the CPU runs models that are prepared already: no other device, no other format,
+    # no C interface, no converter. And nothing that could report to its makers.
+    rm -rf "$packages/openvino/include" "$packages/openvino/cmake" "$packages/openvino/tools" \
+        "$packages/openvino/torch" "$packages"/openvino_telemetry*
+    find "$packages/openvino/frontend" -mindepth 1 -maxdepth 1 -type d -exec rm -rf {} +
+    find "$packages/openvino" -name '*.pyi' -delete
+    (
+        cd "$packages/openvino/libs"
+        rm -f cache.json tbb.pc libtbbmalloc* libopenvino_c.* libopenvino_auto* \
+            libopenvino_hetero* libopenvino_intel_[gn]pu*
+        find . -name '*_frontend.*' ! -name '*_ir_frontend.*' -delete
+    )
+fi
 rm -rf "$packages/pyarrow/include" "$packages/pyarrow/src" "$packages/numpy/_core/include"
 find "$packages" -name '*.a' -delete
 # Test suites of the packages, found by name; what is called `testing` is code that runs.

@@ -2,8 +2,9 @@
 
     project.py PYPROJECT.toml INIT.py FOLDER
 
-Writes ``FOLDER/dependencies.txt`` (a requirement per line, without torch) and
-``FOLDER/pyproject.toml`` (name, version, licence and description for the SBOM).
+Writes ``FOLDER/dependencies-cpu.txt`` and ``-cuda.txt`` (a requirement per line, without torch;
+the node's are in both, the engine for CPUs in one) and ``FOLDER/pyproject.toml`` (name, version,
+licence and description for the SBOM).
 """
 
 import json
@@ -11,6 +12,9 @@ import re
 import sys
 import tomllib
 from pathlib import Path
+
+GROUPS = {"cpu": ("pacs", "openvino"), "cuda": ("pacs",)}
+"""Optional dependencies that the image has, by the kind of torch in it."""
 
 
 def main() -> None:
@@ -20,8 +24,11 @@ def main() -> None:
     if version is None:
         raise SystemExit(f"{init} has no __version__.")
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = [text for text in project["dependencies"] if not re.match(r"torch\b", text)]
-    (folder / "dependencies.txt").write_text("\n".join(wanted) + "\n", encoding="utf-8")
+    core = [text for text in project["dependencies"] if not re.match(r"torch\b", text)]
+    for torch, groups in GROUPS.items():
+        extra = (text for group in groups for text in project["optional-dependencies"][group])
+        lines = "\n".join((*core, *extra)) + "\n"
+        (folder / f"dependencies-{torch}.txt").write_text(lines, encoding="utf-8")
     facts = {name: project[name] for name in ("name", "description", "license")}
     lines = [f"{key} = {json.dumps(value)}" for key, value in facts.items()]
     lines.append(f"version = {json.dumps(version[1])}")

@@ -2,7 +2,8 @@
 
 from urllib.parse import quote
 
-from oncofm.results.report.content import Download, LeftOut, Page
+from oncofm.results.manifest import Inputs
+from oncofm.results.report.content import Download, LeftOut
 from oncofm.results.report.limits import MOST_LEFT_OUT, MOST_NAME_CHARACTERS
 from oncofm.results.report.markup import Html, code, element, isolated, printable
 from oncofm.results.report.numbers import count
@@ -28,22 +29,32 @@ def left_out_section(left_out: tuple[LeftOut, ...]) -> Html:
     )
 
 
-def downloads_section(page: Page) -> Html:
+def downloads_section(words: str, downloads: tuple[Download, ...]) -> Html:
     """Link to the files beside the page."""
-    items = (_download(download) for download in page.downloads)
-    inputs = page.manifest.inputs
-    words = (
-        f"{count(len(inputs.series_uids), 'CT series', 'CT series')} and "
-        f"{count(len(inputs.segmentation_uids), 'annotation object')} were used; "
-        f"{count(inputs.n_files_skipped, 'file was', 'files were')} skipped because no reader "
-        "takes them. UIDs and the versions of all libraries are in run.json."
-    )
+    items = (_download(download) for download in downloads)
     return element(
         "section",
         element("h2", "Files"),
         element("p", words),
         element("ul", *items, class_="downloads"),
         id="files",
+    )
+
+
+def inputs_sentence(inputs: Inputs) -> str:
+    """Say what a run has used."""
+    return (
+        f"{count(len(inputs.series_uids), 'CT series', 'CT series')} and "
+        f"{count(len(inputs.segmentation_uids), 'annotation object')} were used; "
+        f"{skipped_sentence(inputs)}"
+    )
+
+
+def skipped_sentence(inputs: Inputs) -> str:
+    """Say what was skipped, and where the rest is."""
+    return (
+        f"{count(inputs.n_files_skipped, 'file was', 'files were')} skipped because no reader "
+        "takes them. UIDs and the versions of all libraries are in run.json."
     )
 
 

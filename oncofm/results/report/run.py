@@ -1,7 +1,6 @@
 """What ran: how it ended, and with which model."""
 
 from oncofm.results.manifest import RunManifest
-from oncofm.results.report.content import Page
 from oncofm.results.report.markup import Html, code, element, isolated, join
 from oncofm.results.report.numbers import number
 from oncofm.results.report.states import STATES, state_badge
@@ -35,9 +34,8 @@ def weights_warning(manifest: RunManifest) -> Html:
     )
 
 
-def run_section(page: Page) -> Html:
+def run_section(manifest: RunManifest) -> Html:
     """Say how the run ended, and what it ran with."""
-    manifest = page.manifest
     model, summary = manifest.model, manifest.summary
     ending = _ENDINGS.get(summary.exit_code, "The run did not end as it should.")
     tiles = element(

@@ -67,6 +67,11 @@ class Cluster:
     def __exit__(self, *_: object) -> None:
         self._client.close()
 
+    @property
+    def n_workers(self) -> int:
+        """How many workers there are now, at least one."""
+        return max(1, len(self._client.scheduler_info()["workers"]))
+
     def describe_encoder(self) -> EncoderFacts:
         """Load the encoder on a worker and say what it is."""
         return self._client.submit(_describe, self._settings, pure=False).result()
@@ -95,8 +100,7 @@ class Cluster:
                 given[future.key] = piece
                 pending.add(future)
 
-        n_workers = max(1, len(self._client.scheduler_info()["workers"]))
-        for _ in range(n_workers * _PIECES_PER_WORKER):
+        for _ in range(self.n_workers * _PIECES_PER_WORKER):
             hand_out()
         for future in pending:
             piece = given.pop(future.key)

@@ -1,15 +1,14 @@
 """From parts to the tables of a batch, in the order of the plan, and its manifest."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from oncofm.biomarkers.head import Head
 from oncofm.encoders.encoder import EncoderFacts
-from oncofm.results.files import atomic_path
 from oncofm.results.manifest import (
     Configuration,
     Inputs,
@@ -21,19 +20,29 @@ from oncofm.results.manifest import (
     utc_now,
     write_manifest,
 )
-from oncofm.results.table import ResultTable, TableWriter, write_table
+from oncofm.results.table import ResultTable
+from oncofm.results.table_files import open_table, remove_table
 from oncofm.workflow.batch.items import Item
-from oncofm.workflow.batch.ledger import Entry, Ledger
-from oncofm.workflow.batch.parts import merge_parts
+from oncofm.workflow.batch.ledger import REPORT_FAILED, Entry, Ledger
+from oncofm.workflow.batch.meter import attempts_of, sum_up
+from oncofm.workflow.batch.parts import merge_parts, without_items
 from oncofm.workflow.case import CaseState
 from oncofm.workflow.describe import EXIT_DONE, EXIT_NONE_DONE, EXIT_SOME_NOT_DONE
+from oncofm.workflow.settings import Settings
 from oncofm.workflow.tabulate import tabulate_cases, tabulate_features, tabulate_predictions
 from oncofm.workflow.timing import Timing, peak_memory_mib
+from oncofm.workflow.write import PAGE
 
-TABLES = {"features": ".parquet", "predictions": ".csv", "cases": ".csv"}
-"""Kind of rows -> suffix of their table."""
-REPORT_FAILED = "report_failed"
-"""Reason of an item whose features are there, and not all of what was to leave as DICOM."""
+if TYPE_CHECKING:
+    from oncofm.workflow.batch.page import PageTally
+
+TABLES = {
+    "features": "features.parquet",
+    "predictions": "predictions.csv",
+    "cases": "cases.csv",
+    "skipped": "skipped.csv",
+}
+"""Kind of rows -> file."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +69,15 @@ class CaseCounts:
     lesions: Counter[str] = field(default_factory=Counter)
     left_out: Counter[str] = field(default_factory=Counter)
     n_broken_files: int = 0
+    n_skipped: int = 0
     series_uids: set[str] = field(default_factory=set)
 
-    def add(self, rows: ResultTable) -> None:
-        """Count rows of ``cases``."""
+    def add(self, kind: str, rows: ResultTable) -> None:
+        """Count rows of ``cases`` and of ``skipped``."""
+        if kind == "skipped":
+            self.n_skipped += rows.columns.num_rows
+        if kind != "cases":
+            return
         names = ("level", "state", "reason", "series_uid")
         columns = [rows.columns[name].to_pylist() for name in names]
         for level, state, reason, series_uid in zip(*columns, strict=True):
@@ -94,9 +108,10 @@ def finish(
     encoder: EncoderFacts,
     configuration: Configuration,
     heads: Sequence[Head],
+    settings: Settings,
     timing: Timing,
 ) -> BatchResult:
-    """Write the tables and the manifest of a batch.
+    """Write the tables, the report and the manifest of a batch.
 
     Parameters
     ----------
@@ -109,8 +124,10 @@ def finish(
         another configuration is left out.
     encoder, configuration, heads
         What it was done with.
+    settings : Settings
+        Whether a report is asked for.
     timing : Timing
-        Seconds per step.
+        Seconds per step; those of writing are added.
 
     Raises
     ------
@@ -122,21 +139,29 @@ def finish(
     results = ledger.results()
     entries = [results[item.item_id] for item in plan if _answered(item, results)]
     wanted = [(0, entry.part, entry.item_id) for entry in entries]
-    if wanted:
-        sources = [(output, ledger.parts())]
-        counts = write_tables(output, sources, wanted, with_predictions=bool(heads))
-    else:
-        counts = CaseCounts()
-        _write_empty(output, encoder, configuration, with_predictions=bool(heads))
+    tally = _tally(heads) if settings.report else None
+    watch = _nobody if tally is None else tally.add
+    with timing.part("write"):
+        if wanted:
+            sources = [(output, ledger.parts())]
+            counts = write_tables(
+                output, sources, wanted, with_predictions=bool(heads), watch=watch
+            )
+        else:
+            counts = CaseCounts()
+            _write_empty(output, encoder, configuration, with_predictions=bool(heads))
     n_unreported = sum(entry.reason == REPORT_FAILED for entry in entries)
-    exit_code = counts.exit_code(len(plan) - len(wanted) + n_unreported)
+    n_left = len(plan) - len(wanted)
+    exit_code = counts.exit_code(n_left + n_unreported)
     manifest = RunManifest(
         software=describe_software(),
         model=describe_model(encoder),
         configuration=configuration,
         configuration_hash=configuration.digest(),
         inputs=Inputs(
-            series_uids=sorted(counts.series_uids - {""}), segmentation_uids=[], n_files_skipped=0
+            series_uids=sorted(counts.series_uids - {""}),
+            segmentation_uids=[],
+            n_files_skipped=counts.n_skipped,
         ),
         summary=Summary(
             cases={state.value: counts.cases[state] for state in CaseState},
@@ -146,12 +171,30 @@ def finish(
         ),
         heads=[head.card.name for head in heads],
         reports=None,
-        seconds=dict(timing.seconds),
+        seconds=timing.seconds | {"total": timing.total()},
         peak_memory_mib=round(peak_memory_mib(), 1),
+        throughput=sum_up(attempts_of(ledger)),
         finished_at=utc_now(),
     )
+    with timing.part("write_page"):
+        if tally is None:
+            (output / PAGE).unlink(missing_ok=True)  # an older one would look like one of this
+        else:
+            tally.write(output / PAGE, manifest, entries, n_left)
+    seconds = timing.seconds | {"total": timing.total()}  # the page could not know how long it took
+    manifest = manifest.model_copy(update={"seconds": seconds})
     write_manifest(manifest, output / "run.json")
     return BatchResult(manifest, exit_code)
+
+
+def _tally(heads: Sequence[Head]) -> "PageTally":
+    from oncofm.workflow.batch.page import PageTally
+
+    return PageTally([head.card for head in heads])
+
+
+def _nobody(kind: str, rows: ResultTable) -> None:
+    """Watch nothing."""
 
 
 def _answered(item: Item, results: Mapping[str, Entry]) -> bool:
@@ -169,12 +212,12 @@ def _write_empty(
     }
     if with_predictions:
         tables["predictions"] = tabulate_predictions([], origin)
-    for kind, suffix in TABLES.items():
-        path = output / f"{kind}{suffix}"
+    for kind, name in TABLES.items():
         if kind in tables:
-            write_table(tables[kind], path)
+            with open_table(output / name) as write:
+                write(without_items(tables[kind]))
         else:
-            path.unlink(missing_ok=True)
+            remove_table(output / name)
 
 
 def write_tables(
@@ -183,29 +226,40 @@ def write_tables(
     wanted: Sequence[tuple[int, int, str]],
     *,
     with_predictions: bool,
+    names: Mapping[str, str] = TABLES,
+    watch: Callable[[str, ResultTable], None] = _nobody,
 ) -> CaseCounts:
-    """Write features, predictions and cases of some items; see `merge_parts`.
+    """Write the tables of some items.
+
+    Parameters
+    ----------
+    output : pathlib.Path
+        Folder for the tables.
+    sources, wanted
+        As for `merge_parts`.
+    with_predictions : bool
+        Whether there are any; without, and without skipped files, an older table is removed.
+    names : mapping of str to str
+        Kind of rows -> file.
+    watch : callable
+        Is shown the rows of each kind, as they are written.
 
     Returns
     -------
     CaseCounts
-        What the cases say.
+        What the rows say.
     """
     counts = CaseCounts()
-    for kind, suffix in TABLES.items():
-        path = output / f"{kind}{suffix}"
-        if kind == "predictions" and not with_predictions:
-            path.unlink(missing_ok=True)
+    for kind, name in names.items():
+        path = output / name
+        blocks = merge_parts(sources, wanted, kind)
+        first = None if kind == "predictions" and not with_predictions else next(blocks, None)
+        if first is None or (kind == "skipped" and not first.columns.num_rows):
+            remove_table(path)
             continue
-        with _open(path) as write:
-            for rows in merge_parts(sources, wanted, kind):
+        with open_table(path) as write:
+            for rows in chain([first], blocks):
                 write(rows)
-                if kind == "cases":
-                    counts.add(rows)
+                counts.add(kind, rows)
+                watch(kind, rows)
     return counts
-
-
-@contextmanager
-def _open(path: Path) -> Iterator[Callable[[ResultTable], Any]]:
-    with atomic_path(path) as temporary, TableWriter(temporary, path.suffix) as writer:
-        yield writer.write

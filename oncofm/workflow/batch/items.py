@@ -18,11 +18,16 @@ class Item:
         Unique in the plan: Study Instance UID, or what the manifest calls it.
     identity : str
         SHA-256 of what the item is made of: paths, sizes and times of its files, and what the
-        manifest says. Another identity is another input.
+        manifest says, such as addresses. Another identity is another input.
     paths : tuple of pathlib.Path
         Folders, archives or volume files to look at, if no catalog knows them.
     seeds : pathlib.Path, SeedTable or None
         What lists the lesions; None takes the DICOM objects among the files.
+    image_url, seeds_url : str
+        Address of a study, series or instance on a DICOMweb server that is fetched instead of
+        `paths` or `seeds`; see `oncofm.workflow.batch.remote`.
+    folder : pathlib.Path or None
+        Where it is fetched to; None takes a temporary folder.
     catalog : pathlib.Path or None
         The catalog that knows its files; see `oncofm.workflow.batch.catalog`.
     places : tuple of (str, str)
@@ -34,6 +39,9 @@ class Item:
     identity: str
     paths: tuple[Path, ...] = ()
     seeds: Path | SeedTable | None = None
+    image_url: str = ""
+    seeds_url: str = ""
+    folder: Path | None = None
     catalog: Path | None = None
     places: tuple[tuple[str, str], ...] = ()
 

@@ -16,6 +16,8 @@ from oncofm.errors import BatchError
 from oncofm.workflow.batch.items import Item
 
 LEDGER_FILE, LOCK_FILE = "ledger.sqlite", "ledger.lock"
+REPORT_FAILED = "report_failed"
+"""Reason of an item whose features are there, and not all of what was to leave as DICOM."""
 _VERSION = "1"
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -120,11 +122,16 @@ class Ledger:
     def note(self, **facts: str) -> None:
         """Note facts about the batch as a whole."""
         with self._database:
-            self._database.executemany(
-                "INSERT OR REPLACE INTO facts VALUES (?, ?)", list(facts.items())
-            )
+            self._put_facts(facts)
 
-    def commit(self, part: int, files: Mapping[str, str], entries: Iterable[Entry]) -> None:
+    def _put_facts(self, facts: Mapping[str, str]) -> None:
+        self._database.executemany(
+            "INSERT OR REPLACE INTO facts VALUES (?, ?)", list(facts.items())
+        )
+
+    def commit(
+        self, part: int, files: Mapping[str, str], entries: Iterable[Entry], **facts: str
+    ) -> None:
         """Say that a part is on disk and that the items in it are done with.
 
         Parameters
@@ -135,6 +142,8 @@ class Ledger:
             Its files and their SHA-256.
         entries : iterable of Entry
             Replace what was known of these items.
+        **facts : str
+            As for `note`.
         """
         values = [tuple(getattr(entry, name) for name in _COLUMNS) for entry in entries]
         places = ", ".join("?" * len(_COLUMNS))
@@ -144,6 +153,7 @@ class Ledger:
             self._database.executemany(
                 f"INSERT OR REPLACE INTO items ({', '.join(_COLUMNS)}) VALUES ({places})", values
             )
+            self._put_facts(facts)
 
 
 @contextmanager

@@ -4,9 +4,11 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from oncofm.dicomweb.address import is_url, printable
 from oncofm.errors import BatchError
 from oncofm.seeds.table import (
     COORDINATE_COLUMNS,
@@ -22,7 +24,7 @@ CASE_COLUMN, SEEDS_COLUMN = "case_id", "seeds_path"
 SUFFIXES = (".csv", ".jsonl", ".ndjson", ".parquet")
 
 
-def manifest_items(path: Path) -> list[Item]:
+def manifest_items(path: Path, fetched: Path | None = None) -> list[Item]:
     """Read a manifest.
 
     Parameters
@@ -32,7 +34,10 @@ def manifest_items(path: Path) -> list[Item]:
         MetaImage file. Where the lesions are: ``seeds_path`` (SEG, RTSTRUCT, SR, label mask,
         markups, table), or ``coordX, coordY, coordZ`` in LPS mm, a row per lesion; else the
         DICOM objects in the folder. ``case_id``, optional, names an item; without it the image
-        does. Relative paths count from the manifest's folder.
+        does. Relative paths count from the manifest's folder. Either path may be the address of
+        a study, series or instance on a DICOMweb server.
+    fetched : pathlib.Path or None
+        Folder for what is fetched from there, a folder for each item; else temporary ones.
 
     Returns
     -------
@@ -52,10 +57,13 @@ def manifest_items(path: Path) -> list[Item]:
             f"The manifest {path} has no rows or no column {IMAGE_COLUMN}; add an image to each "
             "row."
         )
-    return [
+    items = [
         _item(position, item_id, rows, columns, path)
         for position, (item_id, rows) in enumerate(_rows_by_item(columns).items())
     ]
+    if fetched is None:
+        return items
+    return [replace(item, folder=fetched / str(item.position)) for item in items]
 
 
 def _rows_by_item(columns: dict[str, list]) -> dict[str, list[int]]:
@@ -63,8 +71,13 @@ def _rows_by_item(columns: dict[str, list]) -> dict[str, list[int]]:
     images = columns[IMAGE_COLUMN]
     names = columns.get(CASE_COLUMN, [None] * len(images))
     for row, (name, image) in enumerate(zip(names, images, strict=True)):
-        rows.setdefault(_text(name) or _text(image) or f"row-{row + 1}", []).append(row)
+        rows.setdefault(_text(name) or _name(_text(image)) or f"row-{row + 1}", []).append(row)
     return rows
+
+
+def _name(image: str) -> str:
+    """Call an item by its image; an address must not have a password, but it may."""
+    return printable(image) if is_url(image) else image
 
 
 def _item(
@@ -75,17 +88,18 @@ def _item(
     }
     image = _only(own[IMAGE_COLUMN], IMAGE_COLUMN, item_id, manifest)
     listed = _only(own.get(SEEDS_COLUMN, [None]), SEEDS_COLUMN, item_id, manifest)
-    paths = [_place(image, manifest)] if image else []
-    seeds: Path | SeedTable | None = _place(listed, manifest) if listed else None
+    image_url, seeds_url = (text if is_url(text) else "" for text in (image, listed))
+    paths = [_place(image, manifest)] if image and not image_url else []
+    seeds: Path | SeedTable | None = _place(listed, manifest) if listed and not seeds_url else None
     points = [own[name] for name in COORDINATE_COLUMNS if name in own]
-    if image and seeds is None and any(_text(value) for values in points for value in values):
-        placed: list[Value] = [str(path) for path in paths] * len(rows)
+    if image and not listed and any(_text(value) for values in points for value in values):
+        placed: list[Value] = [str(path) for path in paths or (image_url,)] * len(rows)
         seeds = seed_table(manifest, {**own, IMAGE_COLUMN: placed})
     identity = [repr(sorted(own.items()))]
     for path in (*paths, *([seeds] if isinstance(seeds, Path) else [])):
         identity += [repr(facts) for facts in _facts(path)]
     digest = hashlib.sha256("\n".join(identity).encode(errors="surrogatepass")).hexdigest()
-    return Item(position, item_id, digest, tuple(paths), seeds)
+    return Item(position, item_id, digest, tuple(paths), seeds, image_url, seeds_url)
 
 
 def _only(values: Sequence[Any], column: str, item_id: str, manifest: Path) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from oncofm.errors import BatchError
 from oncofm.results.files import prepare_output_folder
-from oncofm.workflow.batch.finish import CaseCounts, write_tables
+from oncofm.workflow.batch.finish import TABLES, CaseCounts, write_tables
 from oncofm.workflow.batch.ledger import Entry, Ledger, read_ledger
 
 CONFIGURATION_FACT = "configuration"
@@ -45,7 +45,8 @@ def merge_batches(folders: Sequence[Path], output: Path) -> MergeResult:
     folders : sequence of pathlib.Path
         Output folders of batches, also of unfinished ones.
     output : pathlib.Path
-        Folder for the tables, another one than these.
+        Folder for the tables, another one than these; or a file that ends in ``.parquet`` for the
+        features, the other tables then being ``<stem>-cases.csv`` ... beside it.
 
     Raises
     ------
@@ -53,8 +54,9 @@ def merge_batches(folders: Sequence[Path], output: Path) -> MergeResult:
         If a folder holds no batch, their features cannot be compared, two batches have different
         inputs of one name, or nothing is finished.
     """
-    if output.resolve() in [folder.resolve() for folder in folders]:
-        raise BatchError(f"{output} is one of the batches to merge; choose another output folder.")
+    place, names = _tables(output)
+    if place.resolve() in [folder.resolve() for folder in folders]:
+        raise BatchError(f"{place} is one of the batches to merge; choose another output folder.")
     with ExitStack() as stack:
         ledgers = [stack.enter_context(read_ledger(folder)) for folder in folders]
         configurations = [_configuration(*each) for each in zip(ledgers, folders, strict=True)]
@@ -62,7 +64,7 @@ def merge_batches(folders: Sequence[Path], output: Path) -> MergeResult:
         chosen, n_duplicates = _choose(ledgers, folders)
         if not chosen:
             raise BatchError(f"No batch of {len(folders)} has finished an item; run them first.")
-        prepare_output_folder(output)
+        prepare_output_folder(place)
         wanted = [(source, entry.part, entry.item_id) for source, entry in chosen]
         sources = [
             (folder, ledger.parts()) for folder, ledger in zip(folders, ledgers, strict=True)
@@ -72,8 +74,16 @@ def merge_batches(folders: Sequence[Path], output: Path) -> MergeResult:
             for source, part, _ in wanted
             for name in sources[source][1][part]
         )
-        counts = write_tables(output, sources, wanted, with_predictions=has_predictions)
+        counts = write_tables(place, sources, wanted, with_predictions=has_predictions, names=names)
     return MergeResult(len(wanted), n_duplicates, differences, counts)
+
+
+def _tables(output: Path) -> tuple[Path, dict[str, str]]:
+    """Split what the user named into a folder and the names of the tables in it."""
+    if output.suffix.lower() != ".parquet":
+        return output, TABLES
+    names = {kind: f"{output.stem}-{name}" for kind, name in TABLES.items()}
+    return output.parent, names | {"features": output.name}
 
 
 def _configuration(ledger: Ledger, folder: Path) -> Mapping[str, object]:

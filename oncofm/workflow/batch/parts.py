@@ -5,6 +5,7 @@ lists, since thousands of columns take longer to write than a few hundred rows t
 """
 
 import hashlib
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -17,8 +18,10 @@ from oncofm.errors import BatchError
 from oncofm.results.files import atomic_path
 from oncofm.results.table import ResultTable
 
-KINDS = ("features", "predictions", "cases")
+KINDS = ("features", "predictions", "cases", "skipped")
 ITEM_COLUMN, FEATURES_COLUMN = "_item", "_features"
+ITEM_ID_COLUMN = "item_id"
+"""What the tables call the first of these."""
 PARTS = "parts"
 """Folder of the parts below the output."""
 
@@ -71,7 +74,7 @@ def remove_unknown(folder: Path, known: Iterable[str]) -> None:
             path.unlink()
     for pattern in ("*.tmp", "*.probe"):
         for path in (*folder.glob(f".{pattern}"), *folder.glob(f"*/.{pattern}")):
-            path.unlink(missing_ok=True)
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def merge_parts(
@@ -171,12 +174,18 @@ def _ranges(table: pa.Table) -> dict[str, tuple[int, int]]:
     return ranges
 
 
+def without_items(rows: ResultTable) -> ResultTable:
+    """Give a table without rows the columns that `merge_parts` would give it."""
+    return _result(_with_item(rows, ""))
+
+
 def _result(table: pa.Table) -> ResultTable:
-    names = [name for name in table.column_names if name not in (ITEM_COLUMN, FEATURES_COLUMN)]
     features = None
     if FEATURES_COLUMN in table.column_names:
         column: Any = table[FEATURES_COLUMN].combine_chunks()
         width = table.schema.field(FEATURES_COLUMN).type.list_size
         features = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
+        table = table.drop_columns([FEATURES_COLUMN])
     # In one piece, so that the file does not depend on how rows were spread over parts.
-    return ResultTable(table.select(names).combine_chunks(), features)
+    columns = table.rename_columns({ITEM_COLUMN: ITEM_ID_COLUMN}).combine_chunks()
+    return ResultTable(columns, features)

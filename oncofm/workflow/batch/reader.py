@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 
@@ -20,6 +21,7 @@ from oncofm.imaging.sources import FileSource
 from oncofm.logs import silence_pydicom
 from oncofm.workflow.batch.catalog import read_scan
 from oncofm.workflow.batch.items import Item, as_text
+from oncofm.workflow.batch.remote import fetched
 from oncofm.workflow.case import Case, InputVerdict
 from oncofm.workflow.gather import gather
 from oncofm.workflow.jitter import shift_seeds
@@ -88,7 +90,9 @@ def read_item(item: Item, settings: Settings, keep_volumes: bool) -> Iterator[Me
         The chunks of its cases, with keys (position, number of the case), the seeds of a case only
         with its first; then one `ItemEnd`, or an `ItemFailed` at any time.
     """
+    stack = ExitStack()
     try:
+        item = stack.enter_context(fetched(item, keep_volumes))
         worklist = gather(_survey(item), settings)
         spec = PatchSpec(profile=settings.profile)
         is_whole = True
@@ -112,6 +116,8 @@ def read_item(item: Item, settings: Settings, keep_volumes: bool) -> Iterator[Me
     else:
         verdicts = tuple(_as_text(verdict) for verdict in worklist.verdicts)
         yield ItemEnd(item.position, len(worklist.cases), verdicts, worklist.skipped)
+    finally:
+        stack.close()
 
 
 def serve(connection: Connection, settings: Settings, keep_volumes: bool) -> None:

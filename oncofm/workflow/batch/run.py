@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from oncofm.biomarkers.head import Head, require_fit
 from oncofm.encoders.encoder import Encoder, EncoderFacts, FixedBatches
@@ -19,12 +19,14 @@ from oncofm.results.files import prepare_output_folder
 from oncofm.results.manifest import Configuration, provenance, utc_now
 from oncofm.workflow.batch.catalog import catalog_items
 from oncofm.workflow.batch.compute import ItemOutcome, compute_items
-from oncofm.workflow.batch.finish import REPORT_FAILED, BatchResult, finish
+from oncofm.workflow.batch.finish import BatchResult, finish
 from oncofm.workflow.batch.items import Item
-from oncofm.workflow.batch.ledger import Entry, Ledger, open_ledger
+from oncofm.workflow.batch.ledger import REPORT_FAILED, Entry, Ledger, open_ledger
 from oncofm.workflow.batch.manifest_file import SUFFIXES, manifest_items
-from oncofm.workflow.batch.parts import remove_unknown, write_part
+from oncofm.workflow.batch.meter import Meter, attempts_fact, attempts_of
+from oncofm.workflow.batch.parts import KINDS, remove_unknown, write_part
 from oncofm.workflow.batch.readers import Readers
+from oncofm.workflow.batch.remote import FETCHED_FOLDER, discard
 from oncofm.workflow.case import Case, CaseOutcome, CaseState
 from oncofm.workflow.describe import configure
 from oncofm.workflow.jitter import gather_shifts
@@ -33,7 +35,10 @@ from oncofm.workflow.predict import predict_case
 from oncofm.workflow.settings import Settings
 from oncofm.workflow.tabulate import tabulate_cases, tabulate_features, tabulate_predictions
 from oncofm.workflow.timing import Timing
-from oncofm.workflow.write import write_dicom
+from oncofm.workflow.write import tabulate_skipped, write_dicom
+
+if TYPE_CHECKING:
+    from oncofm.workflow.batch.cluster import Cluster
 
 CATALOG_FILE = "catalog.sqlite"
 EXIT_TERMINATED = 143
@@ -119,6 +124,7 @@ def run_batch(
     heads = load_heads(settings)
     with open_ledger(output) as ledger, _computer(options, settings, timing) as computer:
         _check_resume(ledger, output, options)
+        discard(output / FETCHED_FOLDER)
         remove_unknown(output, (name for files in ledger.parts().values() for name in files))
         with timing.part("plan"):
             plan = plan_items(source, output, options.shard)
@@ -139,8 +145,8 @@ def run_batch(
             terminated = batch.work(todo, report)
         if terminated:
             return BatchResult(None, EXIT_TERMINATED)
-        with timing.part("write"):
-            result = finish(output, ledger, plan, encoder, configuration, heads, timing)
+        encoder = computer.describe_encoder()  # its batches may have become smaller
+        result = finish(output, ledger, plan, encoder, configuration, heads, settings, timing)
         if result.manifest is not None:
             report({"event": "end", **result.manifest.summary.model_dump()})
         return result
@@ -153,10 +159,13 @@ class _Computer(Protocol):
         """Say what computes."""
         ...
 
-    def outcomes(
+    def begin(
         self, items: Sequence[Item], *, keep_volumes: bool, is_stopped: Callable[[], bool]
-    ) -> Iterator[ItemOutcome]:
-        """Compute items, each once, in no particular order; none is begun once stopped."""
+    ) -> tuple[Iterator[ItemOutcome], Meter]:
+        """Compute items, each once, in no particular order; none is begun once stopped.
+
+        The meter knows how long this process waited for others.
+        """
         ...
 
 
@@ -166,7 +175,7 @@ def _computer(options: BatchOptions, settings: Settings, timing: Timing) -> Iter
         from oncofm.workflow.batch.cluster import Cluster
 
         with Cluster(options.cluster, settings) as cluster:
-            yield cluster
+            yield _Elsewhere(cluster)
     else:
         with ThreadPoolExecutor(1, thread_name_prefix="loader") as loader:
             yield _Here(settings, options, start_loading(loader, settings, timing))
@@ -185,20 +194,42 @@ class _Here:
     def describe_encoder(self) -> EncoderFacts:
         return EncoderFacts.of(self._load_encoder())
 
-    def outcomes(
+    def begin(
         self, items: Sequence[Item], *, keep_volumes: bool, is_stopped: Callable[[], bool]
-    ) -> Iterator[ItemOutcome]:
+    ) -> tuple[Iterator[ItemOutcome], Meter]:
+        n_readers = max(1, min(self._options.n_readers, len(items)))
         readers = Readers(
             takewhile(lambda _: not is_stopped(), items),
             self._settings,
             keep_volumes=keep_volumes,
-            n_processes=max(1, min(self._options.n_readers, len(items))),
+            n_processes=n_readers,
             time_limit_s=self._options.time_limit_s,
         )
+        meter = Meter(n_readers, readers.usage)
+        return self._outcomes(readers, meter), meter
+
+    def _outcomes(self, readers: Readers, meter: Meter) -> Iterator[ItemOutcome]:
         # Which lesions share a batch is chance, and must not be seen in the features.
         encoder = FixedBatches(self._load_encoder())
         with readers:
-            yield from compute_items(readers.messages(), lambda: encoder)
+            yield from compute_items(meter.waited(readers.messages()), lambda: encoder)
+
+
+class _Elsewhere:
+    """Workers of a cluster; this process waits for them and writes."""
+
+    def __init__(self, cluster: "Cluster") -> None:
+        self._cluster = cluster
+
+    def describe_encoder(self) -> EncoderFacts:
+        return self._cluster.describe_encoder()
+
+    def begin(
+        self, items: Sequence[Item], *, keep_volumes: bool, is_stopped: Callable[[], bool]
+    ) -> tuple[Iterator[ItemOutcome], Meter]:
+        meter = Meter(self._cluster.n_workers)
+        outcomes = self._cluster.outcomes(items, keep_volumes=keep_volumes, is_stopped=is_stopped)
+        return meter.waited(outcomes), meter
 
 
 def plan_items(source: Path, output: Path, shard: tuple[int, int] = (0, 1)) -> list[Item]:
@@ -215,7 +246,7 @@ def plan_items(source: Path, output: Path, shard: tuple[int, int] = (0, 1)) -> l
     if source.is_dir():
         items = catalog_items(source, output / CATALOG_FILE)
     elif source.suffix.lower() in SUFFIXES:
-        items = manifest_items(source)
+        items = manifest_items(source, output / FETCHED_FOLDER)
     else:
         raise BatchError(
             f"{source} is neither a folder nor one of {', '.join(SUFFIXES)}; name one of those."
@@ -287,6 +318,7 @@ class _Batch:
         self._finished: list[tuple[Item, list[CaseOutcome], ItemOutcome]] = []
         self._n_lesions = 0
         self._failures: dict[str, list[str]] = {}
+        self._earlier = attempts_of(ledger)
         self._committed_at = time.monotonic()
 
     def work(self, items: Sequence[Item], report: Report) -> bool:
@@ -294,19 +326,21 @@ class _Batch:
         by_position = {item.position: item for item in items}
         writes_dicom = self.settings.sr != "none" or self.settings.key_images
         with _noting_sigterm() as terminated:
-            computed = self.computer.outcomes(
+            computed, meter = self.computer.begin(
                 items, keep_volumes=writes_dicom, is_stopped=lambda: bool(terminated)
             )
             for done in computed:
                 item = by_position[done.position]
                 outcomes = self._outcomes(item, done)
                 self._finished.append((item, outcomes, done))
-                self._n_lesions += sum(len(outcome.done) for outcome in outcomes)
+                n_lesions = sum(len(outcome.done) for outcome in outcomes)
+                self._n_lesions += n_lesions
+                meter.count(len(outcomes), n_lesions)
                 report(_event(item, outcomes))
                 waited_s = time.monotonic() - self._committed_at
                 if self._n_lesions >= _LESIONS_PER_PART or waited_s >= _SECONDS_PER_PART:
-                    self._commit()
-            self._commit()
+                    self._commit(meter)
+            self._commit(meter)
         return bool(terminated)
 
     def _outcomes(self, item: Item, done: ItemOutcome) -> list[CaseOutcome]:
@@ -317,14 +351,25 @@ class _Batch:
         gathered = (gather_shifts(outcome, self.settings.jitter) for outcome in done.outcomes)
         return [predict_case(outcome, self.heads) for outcome in gathered]
 
-    def _commit(self) -> None:
+    def _commit(self, meter: Meter) -> None:
         """Write what is finished as one part, then say so in the ledger."""
         self._committed_at = time.monotonic()
         if not self._finished:
             return
-        tables: dict[str, list] = {"features": [], "predictions": [], "cases": []}
+        with meter.writing():
+            files = self._write_part()
+            entries = [self._entry(item, outcomes) for item, outcomes, _ in self._finished]
+        facts = attempts_fact([*self._earlier, meter.attempt()])
+        with meter.writing():
+            self.ledger.commit(self._next_part, files, entries, **facts)
+        self._next_part += 1
+        self._finished, self._n_lesions = [], 0
+
+    def _write_part(self) -> dict[str, str]:
+        tables: dict[str, list] = {kind: [] for kind in KINDS}
         for item, outcomes, done in self._finished:
             self._failures[item.item_id] = self._write_dicom(outcomes)
+            discard(item.folder)
             features = tabulate_features(outcomes, self._origin, self.encoder.n_features)
             tables["features"].append((item.item_id, features))
             cases = tabulate_cases(outcomes, done.verdicts, self._origin)
@@ -332,11 +377,9 @@ class _Batch:
             if self.heads:
                 predictions = tabulate_predictions(outcomes, self._origin)
                 tables["predictions"].append((item.item_id, predictions))
-        files = write_part(self.output, self._next_part, tables)
-        entries = [self._entry(item, outcomes) for item, outcomes, _ in self._finished]
-        self.ledger.commit(self._next_part, files, entries)
-        self._next_part += 1
-        self._finished, self._n_lesions = [], 0
+            if done.skipped:
+                tables["skipped"].append((item.item_id, tabulate_skipped(done.skipped)))
+        return write_part(self.output, self._next_part, tables)
 
     def _write_dicom(self, outcomes: Sequence[CaseOutcome]) -> list[str]:
         """Write what leaves as DICOM; returns a sentence for everything that could not."""

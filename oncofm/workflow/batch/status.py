@@ -5,7 +5,9 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from oncofm.results.manifest import Throughput
 from oncofm.workflow.batch.ledger import read_ledger
+from oncofm.workflow.batch.meter import attempts_of, sum_up
 from oncofm.workflow.case import CaseState
 
 _SHOWN = 10
@@ -28,6 +30,8 @@ class BatchStatus:
         Id and sentence of some items that failed.
     last_finished_at : str
         ISO 8601, UTC; empty if nothing is finished.
+    throughput : Throughput or None
+        How fast it went so far, and what it took; None if nothing was computed.
     """
 
     n_items: int
@@ -39,6 +43,7 @@ class BatchStatus:
     reasons: dict[str, int]
     failures: tuple[tuple[str, str], ...]
     last_finished_at: str
+    throughput: Throughput | None
 
 
 def batch_status(folder: Path) -> BatchStatus:
@@ -51,6 +56,7 @@ def batch_status(folder: Path) -> BatchStatus:
     """
     with read_ledger(folder) as ledger:
         entries = list(ledger.results().values())
+        throughput = sum_up(attempts_of(ledger))
         plan = json.loads(ledger.fact("plan") or '{"n_items": 0}')
     n_items = max(plan["n_items"], len(entries))
     failed = [entry for entry in entries if entry.state == CaseState.FAILED]
@@ -64,4 +70,5 @@ def batch_status(folder: Path) -> BatchStatus:
         reasons=dict(Counter(entry.reason for entry in entries if entry.reason).most_common()),
         failures=tuple((entry.item_id, entry.message) for entry in failed[:_SHOWN]),
         last_finished_at=max((entry.finished_at for entry in entries), default=""),
+        throughput=throughput,
     )
