@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from mhub_helpers import Run
 
-from oncofm.workflow import job
+from oncofm.workflow import write
 from oncofm.workflow.mhub import context
 
 pytestmark = pytest.mark.slow
@@ -44,7 +44,7 @@ class LikeRun(Run):
 def cli(encoder, mhub_run, monkeypatch):
     """Take the arguments of ``oncofm run``, run the default workflow on any kind of annotation."""
     # A test may replace it where `oncofm run` finds it.
-    monkeypatch.setattr(context, "check_free_space", lambda *given: job.check_free_space(*given))
+    monkeypatch.setattr(context, "check_free_space", lambda *given: write.check_free_space(*given))
 
     def run(command, *arguments):
         *inputs, output = arguments

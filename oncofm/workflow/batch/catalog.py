@@ -384,12 +384,19 @@ def read_scan(catalog: Path, places: Iterable[tuple[str, str]]) -> DicomScan:
 
 def _pack(scan: DicomScan) -> bytes:
     """Make a scan small; records of one series have nearly everything in common."""
-    return zlib.compress(pickle.dumps(scan, protocol=5), 1)
+    # Errors as their text: other libraries change how exceptions are pickled.
+    skipped = [(file.name, file.reason, file.error and str(file.error)) for file in scan.skipped]
+    return zlib.compress(pickle.dumps((scan.series, skipped), protocol=5), 1)
 
 
 def _unpack(data: bytes) -> DicomScan:
     try:
-        return _Records(io.BytesIO(zlib.decompress(data))).load()
+        series, skipped = _Records(io.BytesIO(zlib.decompress(data))).load()
+        files = tuple(
+            SkippedFile(name, reason, None if text is None else UnreadableFileError(text))
+            for name, reason, text in skipped
+        )
+        return DicomScan(series, files)
     except Exception as error:
         raise BatchError(
             f"The catalog of this batch is damaged ({type(error).__name__}: {error}); delete "
@@ -412,11 +419,8 @@ class _Records(pickle.Unpickler):
 _PACKED = {
     (each.__module__, each.__qualname__): each
     for each in (
-        DicomScan,
         SeriesRecord,
         InstanceRecord,
-        SkippedFile,
-        UnreadableFileError,
         FileSource,
         type(Path()),
         open_member,
