@@ -29,6 +29,9 @@ from oncofm.workflow.run import SampledChunk, sample_case
 from oncofm.workflow.settings import Settings
 from oncofm.workflow.survey import Survey, survey_inputs, survey_scan
 
+_BEHIND_THE_ENCODER = 5
+"""Niceness; on two shared cores a batch is 5 % faster with it."""
+
 log = logging.getLogger(__name__)
 
 
@@ -122,6 +125,8 @@ def read_item(item: Item, settings: Settings, keep_volumes: bool) -> Iterator[Me
 
 def serve(connection: Connection, settings: Settings, keep_volumes: bool) -> None:
     """Say when it is ready, then read the items that come in, until the other end is closed."""
+    # Where a thread of the encoder waits for a core, all of them wait for it.
+    os.nice(_BEHIND_THE_ENCODER)
     silence_pydicom()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
