@@ -8,11 +8,10 @@ import fcntl
 import secrets
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from oncofm.pacs.errors import NodeError
 from oncofm.pacs.history import HISTORY_SCHEMA
@@ -386,8 +385,3 @@ def sole_node(folder: Path) -> Iterator[None]:
                 "disk."
             ) from error
         yield
-
-
-def placeholders(values: Sequence[Any]) -> str:
-    """Give the question marks that SQL wants for a list."""
-    return ", ".join("?" * len(values))
