@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import time
 import urllib.error
@@ -15,12 +14,13 @@ from pathlib import Path
 
 import pydicom
 import pytest
+from ports import free_port
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 from tools import require_tool
 
 PLUGINS = Path("/usr/share/orthanc/plugins")
 TITLE = "ORTHANC"
-_PATIENCE_S = 60
+_PATIENCE_S = 180
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def run_orthanc(folder: Path, **options: object) -> Iterator[Orthanc]:
         if os.environ.get("ONCOFM_REQUIRE_TOOLS") == "1":
             pytest.fail(message)
         pytest.skip(message)
-    http_port, dicom_port = _free_ports(2)
+    http_port, dicom_port = free_port(), free_port()
     folder.mkdir(parents=True, exist_ok=True)
     configuration = {
         "Name": "tests",
@@ -141,15 +141,6 @@ def run_orthanc(folder: Path, **options: object) -> Iterator[Orthanc]:
         except subprocess.TimeoutExpired:
             server.kill()
             server.wait()
-
-
-def _free_ports(n: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(n)]
-    try:
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
 
 
 def _wait(orthanc: Orthanc, server: subprocess.Popen, log: Path) -> None:

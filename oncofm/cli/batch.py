@@ -7,13 +7,16 @@ import typer
 from typer.core import TyperGroup
 
 from oncofm.cli.options import DEBUG, JSON_PROGRESS, takes_settings
-from oncofm.cli.process import show_tracebacks
+from oncofm.cli.process import EXIT_INTERRUPTED, show_tracebacks
 from oncofm.cli.progress import show_batch_progress
 from oncofm.errors import SettingInvalidError
 
 if TYPE_CHECKING:
     from oncofm.results.manifest import Throughput
     from oncofm.workflow.settings import Settings
+
+
+_GO_ON = "go on with --resume; finished cases are in"
 
 
 class _RunUnlessNamed(TyperGroup):
@@ -77,7 +80,8 @@ def run(
     OUT gets features.parquet, cases.csv, predictions.csv, run.json ... when all is done. Until
     then it holds parts and a ledger: ended by whatever, the same command with --resume goes on.
     """
-    from oncofm.workflow.batch.run import BatchOptions, run_batch
+    from oncofm.workflow.batch.options import BatchOptions
+    from oncofm.workflow.batch.run import run_batch
 
     if debug:
         show_tracebacks()
@@ -93,9 +97,13 @@ def run(
         cluster=cluster,
     )
     with show_batch_progress(json_progress, metrics) as progress:
-        result = run_batch(source, output, settings, options, progress)
+        try:
+            result = run_batch(source, output, settings, options, progress)
+        except KeyboardInterrupt:
+            typer.echo(f"interrupted; {_GO_ON} {output}", err=True)
+            return EXIT_INTERRUPTED
     if result.manifest is None:
-        typer.echo(f"ended early; go on with --resume; finished cases are in {output}", err=True)
+        typer.echo(f"ended early; {_GO_ON} {output}", err=True)
     else:
         cases, lesions = result.manifest.summary.cases, result.manifest.summary.lesions
         typer.echo(
@@ -115,6 +123,7 @@ def status(
     import json
     from dataclasses import asdict
 
+    from oncofm.results.report.markup import printable
     from oncofm.workflow.batch.status import batch_status
 
     found = batch_status(output)
@@ -129,7 +138,7 @@ def status(
     for reason, count in found.reasons.items():
         typer.echo(f"  {reason:<32} {count:>8}")
     for item_id, message in found.failures:
-        typer.echo(f"failed: {item_id}: {message}")
+        typer.echo(printable(f"failed: {item_id}: {message}"))
     if found.throughput is not None:
         typer.echo(_work(found.throughput))
     return 0
@@ -170,28 +179,34 @@ def merge(
     return result.counts.exit_code(0)
 
 
-_INDEX_VARIABLES = (
-    ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT", "SLURM_ARRAY_TASK_MIN"),
-    ("JOB_COMPLETION_INDEX", "ONCOFM_SHARDS", ""),
-)
-"""Index of the shard, number of shards, and the first index: of Slurm and of Kubernetes, whose
-indexed jobs do not say how many they are."""
-
-
 def _shard(text: str) -> tuple[int, int]:
-    import os
+    import re
+    from contextlib import suppress
 
     if text == "auto":
-        for index, count, first in _INDEX_VARIABLES:
-            if index in os.environ:
-                start = int(os.environ.get(first, 0) or 0)
-                text = f"{int(os.environ[index]) - start}/{os.environ.get(count, '')}"
-                break
-    number, _, n_shards = text.partition("/")
-    if not (number.isdecimal() and n_shards.isdecimal() and int(number) < int(n_shards)):
+        with suppress(KeyError, ValueError):
+            text = _shard_of_array()
+    form = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
+    if form is None or int(form[1]) >= int(form[2]):
         raise SettingInvalidError(
-            f"--shard {text} is not of the form I/N with I from 0 to N - 1; auto needs the "
-            "variables SLURM_ARRAY_TASK_ID and SLURM_ARRAY_TASK_COUNT, or JOB_COMPLETION_INDEX "
-            "and ONCOFM_SHARDS."
+            f"--shard {text[:40]} is not of the form I/N with I from 0 to N - 1; auto needs "
+            "the variables SLURM_ARRAY_TASK_ID and SLURM_ARRAY_TASK_COUNT, or "
+            "JOB_COMPLETION_INDEX and ONCOFM_SHARDS."
         )
-    return int(number), int(n_shards)
+    return int(form[1]), int(form[2])
+
+
+def _shard_of_array() -> str:
+    """Read what Slurm or Kubernetes says of this task; jobs of the latter do not say how many."""
+    import os
+
+    if "ONCOFM_SHARDS" in os.environ:  # part of an array, or an indexed job
+        index = os.environ.get("SLURM_ARRAY_TASK_ID") or os.environ["JOB_COMPLETION_INDEX"]
+        return f"{index}/{os.environ['ONCOFM_SHARDS']}"
+    first = int(os.environ.get("SLURM_ARRAY_TASK_MIN", "0"))
+    count = int(os.environ["SLURM_ARRAY_TASK_COUNT"])
+    if int(os.environ.get("SLURM_ARRAY_TASK_MAX", first + count - 1)) != first + count - 1:
+        raise SettingInvalidError(
+            "The array has gaps, so the number of shards is not known; name it in ONCOFM_SHARDS."
+        )
+    return f"{int(os.environ['SLURM_ARRAY_TASK_ID']) - first}/{count}"

@@ -96,7 +96,8 @@ def status(config: Path = CONFIG, as_json: bool = JSON) -> None:
     import time
     from dataclasses import asdict
 
-    from oncofm.pacs.status import describe_status, read_status
+    from oncofm.pacs.status import read_status
+    from oncofm.pacs.status_text import describe_status
 
     with _database(config) as (settings, database):
         found = read_status(database, settings, time.time())
@@ -182,7 +183,7 @@ def requeue(study_uid: str = STUDY, config: Path = CONFIG) -> None:
     import time
 
     from oncofm.pacs.care import requeue as requeue_study
-    from oncofm.pacs.status import is_served
+    from oncofm.pacs.lock import is_served
 
     with _database(config) as (settings, database):
         state = requeue_study(database, study_uid, time.time())

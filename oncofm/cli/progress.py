@@ -66,6 +66,7 @@ def show_batch_progress(json_lines: bool, metrics: Path | None) -> Iterator[Repo
     metrics : pathlib.Path or None
         File for Prometheus.
     """
+    from oncofm.errors import OutputNotWritableError
     from oncofm.workflow.batch.progress import BatchProgress, MetricsFile
 
     progress = BatchProgress()
@@ -74,7 +75,12 @@ def show_batch_progress(json_lines: bool, metrics: Path | None) -> Iterator[Repo
 
         def report(event: dict[str, Any]) -> None:
             progress.take(event)
-            show(event)
+            try:
+                show(event)
+            except BrokenPipeError as error:
+                raise OutputNotWritableError(
+                    "Nobody reads the progress of this batch any more; go on with --resume."
+                ) from error
             if file is not None:
                 file.refresh(at_once=event["event"] != "case")
 

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from oncofm.pacs.config import RetentionSection
+from oncofm.pacs.config_node import RetentionSection
 from oncofm.pacs.database import (
     DONE,
     DROPPED,
@@ -49,8 +49,8 @@ def requeue(database: Database, study_uid: str, now: float) -> str:
     """Try again, now: in quarantine the sending if there are reports, else the job.
 
     The job of a study that waits starts with what is there. One that fits no rule may fit one now,
-    if its objects are still there. Where a next try is due later, be it of
-    a job or of a delivery, it is due now.
+    if its objects are still there. Where a next try is due later, be it of a job or of a delivery,
+    it is due now.
 
     Returns
     -------
@@ -78,10 +78,14 @@ def requeue(database: Database, study_uid: str, now: float) -> str:
         if study.state == QUARANTINED and _send_anew(database, study.key, REFUSED):
             database.update(study.key, now, state=SENDING, reason="", message="")
             return SENDING
-        values = {"reason": "", "message": "", "attempts": 0, "fresh": 1, "last_at": 0.0}
+        if study.state == DONE and not any(one.present for one in database.objects(study.key)):
+            raise NodeError(f"The objects of study {study.study_uid} were deleted; send it again.")
+        times = {"last_at": 0.0, "due_at": 0.0}
         if study.state == WAITING:
-            values["first_at"] = 0.0  # it has waited long enough
-        database.update(study.key, now, state=RECEIVED, **values)
+            times["first_at"] = 0.0  # it has waited long enough
+        database.update(
+            study.key, now, state=RECEIVED, reason="", message="", attempts=0, fresh=1, **times
+        )
         return RECEIVED
 
 
@@ -109,7 +113,9 @@ def drop(database: Database, study_uid: str, now: float) -> None:
         database.throw_away(
             study.key, [item.file for item in database.objects(study.key) if item.present]
         )
-        database.execute("UPDATE objects SET present = 0 WHERE study_key = ?", study.key)
+        database.execute(
+            "UPDATE objects SET present = 0, done_file = '' WHERE study_key = ?", study.key
+        )
         database.execute(
             "UPDATE deliveries SET state = ?, changed_at = ? WHERE study_key = ? AND state IN "
             "(?, ?, ?)",
@@ -120,9 +126,15 @@ def drop(database: Database, study_uid: str, now: float) -> None:
             "WHERE study_key = ?)",
             study.key,
         )
-        message = "An operator gave the study up."
         database.update(
-            study.key, now, state=DONE, reason="dropped", message=message, fresh=0, enqueued=0
+            study.key,
+            now,
+            state=DONE,
+            reason="dropped",
+            message="An operator gave the study up.",
+            fresh=0,
+            enqueued=0,
+            done_with="",  # what comes later is computed and sent anew
         )
 
 

@@ -16,7 +16,8 @@ from pynetdicom import evt
 from pynetdicom.dimse_primitives import N_EVENT_REPORT
 
 from oncofm.pacs.audit import Audit
-from oncofm.pacs.config import DicomDestination, PacsConfig
+from oncofm.pacs.config import PacsConfig
+from oncofm.pacs.config_peers import DicomDestination
 from oncofm.pacs.database import PENDING, REFUSED, SENT, STORED, Database, Delivery
 from oncofm.pacs.objects import loggable
 from oncofm.pacs.send_commitment import Question, ask_peer

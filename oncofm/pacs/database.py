@@ -4,12 +4,11 @@ Files say what was received; the database says what became of it. A row is writt
 that it is about, so that a killed process leaves files without rows, never rows without files.
 """
 
-import fcntl
 import secrets
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from oncofm.pacs.errors import NodeError
 from oncofm.pacs.history import HISTORY_SCHEMA
 from oncofm.pacs.objects import ObjectFacts
 
-DATABASE_FILE, LOCK_FILE = "node.sqlite", "node.lock"
+DATABASE_FILE = "node.sqlite"
 RECEIVED, WAITING, QUEUED, RUNNING = "received", "waiting", "queued", "running"
 SENDING, DONE, QUARANTINED = "sending", "done", "quarantined"
 STATES = (RECEIVED, WAITING, QUEUED, RUNNING, SENDING, DONE, QUARANTINED)
@@ -121,8 +120,8 @@ class Study:
     worker : str
         Who runs the job, or ran the last one.
     first_at, last_at, due_at, changed_at : float
-        Seconds since 1970: first and last object since it was done last, when the job may start,
-        last change of state.
+        Seconds since 1970: first and last object since it was done last, when the job may start or
+        the rules are looked at again, last change of state.
     """
 
     key: str
@@ -352,36 +351,15 @@ def open_existing(folder: Path) -> Iterator[Database]:
     Raises
     ------
     NodeError
-        If there is none.
+        If there is none, or it cannot be used.
     """
-    if not (folder / DATABASE_FILE).is_file():
+    try:
+        is_there = (folder / DATABASE_FILE).is_file()
+    except OSError as error:
+        raise NodeError(
+            f"{folder} cannot be read ({error.strerror or error}); be the node's user."
+        ) from error
+    if not is_there:
         raise NodeError(f"{folder} holds no node; start it once with `oncofm pacs serve`.")
     with open_database(folder) as database:
         yield database
-
-
-@contextmanager
-def sole_node(folder: Path) -> Iterator[None]:
-    """Keep a folder to one process.
-
-    Raises
-    ------
-    NodeError
-        If another process serves it.
-    """
-    path = folder / LOCK_FILE
-    with ExitStack() as stack:
-        try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = stack.enter_context(path.open("w"))
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise NodeError(
-                f"Another node serves {folder}; stop it, or choose another folder."
-            ) from error
-        except OSError as error:
-            raise NodeError(
-                f"{path} cannot be locked ({error.strerror or error}); choose a folder on a local "
-                "disk."
-            ) from error
-        yield

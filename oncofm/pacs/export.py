@@ -1,10 +1,12 @@
 """A study as a folder: what the node knows of it and made of it, for who must look into it."""
 
+import gzip
 import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,8 @@ from oncofm.pacs.database import Database, Study
 from oncofm.pacs.history import steps
 from oncofm.pacs.node import SPOOL_FOLDER
 from oncofm.pacs.papers import JOBS_FOLDER
-from oncofm.pacs.status import iso, read_status
+from oncofm.pacs.readable import iso
+from oncofm.pacs.status import read_status
 from oncofm.pacs.worker import REPORTS_FOLDER
 
 IMAGES = "images"
@@ -170,12 +173,21 @@ def _audit_lines(folder: Path, described: Iterable[Mapping[str, Any]]) -> dict[s
             owners[item["sop_uid"]] = study["study_uid"]
     found: dict[str, list[str]] = {uid: [] for uid in owners.values()}
     for path in sorted(folder.glob(f"{AUDIT_FILE}*"), key=lambda path: path.stat().st_mtime):
-        with path.open(encoding="utf-8", errors="replace") as file:
-            for line in file:
-                owner = owners.get(_about(line))
-                if owner is not None:
-                    found[owner].append(line)
+        for line in _lines(path):
+            owner = owners.get(_about(line))
+            if owner is not None:
+                found[owner].append(line)
     return found
+
+
+def _lines(path: Path) -> Iterator[str]:
+    """Read a log, also one that was compressed when it was rotated, as far as it is whole."""
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "rt", encoding="utf-8", errors="replace") as file:
+        try:
+            yield from file
+        except (EOFError, zlib.error, gzip.BadGzipFile):
+            return
 
 
 def _about(line: str) -> str:

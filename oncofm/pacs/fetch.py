@@ -13,7 +13,7 @@ from oncofm.dicomweb.fetch import receive
 from oncofm.dicomweb.instance import data_set_start
 from oncofm.dicomweb.search import InstanceFound, SeriesFound, find_instances, find_series
 from oncofm.dicomweb.server import Server
-from oncofm.pacs.config import QidoSource
+from oncofm.pacs.config_peers import QidoSource
 from oncofm.pacs.database import Database
 from oncofm.pacs.errors import NodeError, ObjectRefusedError
 from oncofm.pacs.objects import digest, read_facts

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import oncofm
 from oncofm.pacs.database import SENT
-from oncofm.pacs.status import DELIVERY_STATES
+from oncofm.pacs.status_peers import DELIVERY_STATES
 
 if TYPE_CHECKING:
     from oncofm.pacs.node import Node

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from oncofm.pacs import metrics
 from oncofm.pacs.errors import NodeError
 from oncofm.pacs.page import Process, content_policy, render_page
-from oncofm.pacs.status import iso, read_status
+from oncofm.pacs.readable import iso
+from oncofm.pacs.status import read_status
 
 if TYPE_CHECKING:
     from oncofm.pacs.node import Node
@@ -75,6 +76,8 @@ class Monitor:
             said.append("A part of the node has ended; restart it.")
         if not node.runner.is_ready:
             said.append("The model is not loaded (yet); the last errors below say why.")
+        if not node.can_note:
+            said.append("The database cannot be written, and nothing is taken; free space.")
         if node.spool.is_full():
             said.append("The disk is below its watermark, and nothing is taken; free space.")
         return said

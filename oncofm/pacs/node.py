@@ -17,9 +17,10 @@ from oncofm.pacs.audit import AUDIT_FILE, Audit, AuditLog
 from oncofm.pacs.care import Housekeeping
 from oncofm.pacs.commitment import Commitments
 from oncofm.pacs.config import PacsConfig
-from oncofm.pacs.database import Database, open_database, sole_node
+from oncofm.pacs.database import Database, open_database
 from oncofm.pacs.errors import ObjectRefusedError
 from oncofm.pacs.fetch import Fetcher
+from oncofm.pacs.lock import sole_node
 from oncofm.pacs.monitor import Monitor, serve_status
 from oncofm.pacs.objects import read_facts
 from oncofm.pacs.poll import FETCH_FOLDER, Poller
@@ -86,10 +87,10 @@ class Node:
         self.commitments = Commitments(database, self.studies, config, clock, audit)
         self.housekeeping = Housekeeping(database, self.spool, folder, config.retention, clock)
         self._arrived: queue.SimpleQueue[Received] = queue.SimpleQueue()
-        self._can_note = True
+        self.can_note = True
         take_report = self.commitments.take if self.commitments.destinations else None
         self.receiver = Receiver(
-            section, self.spool, self._arrived.put, lambda: self._can_note, audit, take_report
+            section, self.spool, self._arrived.put, lambda: self.can_note, audit, take_report
         )
         self._audit = audit
         self._stopping = threading.Event()
@@ -142,7 +143,7 @@ class Node:
     @property
     def is_ready(self) -> bool:
         """Whether it takes objects and can run jobs."""
-        can_take = self._can_note and not self.spool.is_full()
+        can_take = self.can_note and not self.spool.is_full()
         return self.is_alive and self.runner.is_ready and can_take
 
     # --- what each thread does ------------------------------------------------------------
@@ -176,16 +177,16 @@ class Node:
         try:
             self.studies.record(batch)
         except Exception:
-            self._can_note = False  # nothing more is taken meanwhile
+            self.can_note = False  # nothing more is taken meanwhile
             for one in batch:
                 self._arrived.put(one)
             raise
-        self._can_note = True
+        self.can_note = True
         for one in batch:
             self.spool.settle(one.file)
 
     def _send(self, name: str) -> None:
-        if not self.sender.deliver(name):
+        if not self.sender.deliver(name, self._stopping.is_set):
             self._stopping.wait(_POLL_S)
 
     def _ask(self, name: str) -> None:
@@ -206,7 +207,7 @@ class Node:
             spool=self.spool,
             database=self.database,
             take=self._arrived.put,
-            can_note=lambda: self._can_note,
+            can_note=lambda: self.can_note,
             is_stopped=self._stopping.is_set,
         )
         return Poller(

@@ -18,6 +18,18 @@ from oncofm.pacs.errors import ObjectRefusedError
 OWN_MANUFACTURER, OWN_SERIES = "oncofm", range(9001, 9005)
 """What this software writes carries them: reports (9001 to 9003) and key images (9004)."""
 
+_IMAGES = (
+    "1.2.840.10008.5.1.4.1.1.2",  # CT Image
+    "1.2.840.10008.5.1.4.1.1.2.1",  # Enhanced CT Image
+    "1.2.840.10008.5.1.4.1.1.2.2",  # Legacy Converted Enhanced CT Image
+)
+_SEGMENTATIONS = (
+    "1.2.840.10008.5.1.4.1.1.66.4",  # Segmentation
+    "1.2.840.10008.5.1.4.1.1.66.7",  # Label Map Segmentation
+    "1.2.840.10008.5.1.4.1.1.481.3",  # RT Structure Set
+)
+"""Jobs read these and images."""
+
 _UID = re.compile(r"[0-9]+(?:\.[0-9]+)*")
 _MAX_UID = 64
 _LAST_TAG = 0x00200011
@@ -58,6 +70,21 @@ class ObjectFacts:
     labels: tuple[str, ...] = ()
     references: tuple[str, ...] = ()
     is_own: bool = False
+
+    @property
+    def is_input(self) -> bool:
+        """Whether jobs read it; a dose report, say, goes with its study and changes nothing."""
+        return self.is_image or self.is_segmentation
+
+    @property
+    def is_image(self) -> bool:
+        """Whether lesions may lie in it."""
+        return self.sop_class in _IMAGES
+
+    @property
+    def is_segmentation(self) -> bool:
+        """Whether it says where lesions are."""
+        return self.sop_class in _SEGMENTATIONS
 
     def to_json(self) -> str:
         """Write it as JSON."""

@@ -6,8 +6,8 @@ from oncofm.dicomweb.address import is_uid
 from oncofm.errors import SettingInvalidError
 from oncofm.pacs.config import PacsConfig
 from oncofm.pacs.database import Database
+from oncofm.pacs.lock import is_served
 from oncofm.pacs.sources import PENDING, Fetch, Sources
-from oncofm.pacs.status import is_served
 
 _POLL_S = 0.2
 

@@ -9,7 +9,8 @@ from oncofm.dicomweb.search import StudyFound, find_studies
 from oncofm.dicomweb.server import Limits, Server
 from oncofm.errors import OutputNotWritableError, WebError
 from oncofm.pacs.audit import Audit
-from oncofm.pacs.config import PacsConfig, QidoSource
+from oncofm.pacs.config import PacsConfig
+from oncofm.pacs.config_peers import QidoSource
 from oncofm.pacs.errors import NodeError, ObjectRefusedError
 from oncofm.pacs.fetch import Fetcher, NodeStoppedError
 from oncofm.pacs.rules import fits

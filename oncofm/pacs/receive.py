@@ -21,7 +21,7 @@ from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 
 from oncofm.pacs.audit import Audit
-from oncofm.pacs.config import NodeSection
+from oncofm.pacs.config_node import NodeSection
 from oncofm.pacs.errors import NodeError, ObjectRefusedError
 from oncofm.pacs.objects import ObjectFacts, check_inflated, loggable, read_facts
 from oncofm.pacs.server import BoundedHandler, BoundedServer, BoundedSocket, server_tls
@@ -151,11 +151,8 @@ class Receiver:
             # The peer opens the association, and is the provider all the same (PS3.4 J.3.3).
             ae.add_supported_context(COMMITMENT, PLAIN_SYNTAXES, scu_role=False, scp_role=True)
             handlers.append((evt.EVT_N_EVENT_REPORT, self._take_report))
+        context = section.tls and server_tls(section.tls)
         try:
-            tls = section.tls
-            context = tls and server_tls(
-                str(tls.certificate), str(tls.key), str(tls.client_ca) if tls.client_ca else None
-            )
             server = BoundedServer(
                 ae,
                 (section.address, section.port),
@@ -168,12 +165,14 @@ class Receiver:
         except OSError as error:
             raise NodeError(
                 f"The node cannot listen at {section.address}:{section.port} "
-                f"({error.strerror or error}); choose another port, or mend the certificates."
+                f"({error.strerror or error}); choose another port."
             ) from error
         server.max_pdu_bytes = section.max_pdu_bytes
         server.max_object_bytes = self._max_object_bytes
         server.idle_s = section.idle_s
-        server.on_failure = lambda reason: self._audit("connection_failed", reason=reason)
+        server.on_failure = lambda reason, address: self._audit(
+            "connection_failed", reason=reason, address=address
+        )
         self._server = server
         ae._servers.append(server)
         threading.Thread(

@@ -95,10 +95,21 @@ def missing(rule: Rule, objects: Sequence[StoredObject]) -> list[str]:
             )
     if rule.match.labels and not any(item.facts.labels for item in present):
         found.append("no segment or ROI has come whose label could fit the rule")
-    n_gone = sum(1 for item in objects if item.done_file and not item.present)
+    n_gone = sum(1 for item in objects if was_deleted(item))
     if n_gone:
         found.append(f"{n_gone} objects of the earlier job were deleted; send the study again")
     return list(dict.fromkeys(found))
+
+
+def awaits_images(objects: Sequence[StoredObject]) -> bool:
+    """Whether a segmentation came first: what rules go by may come with its images."""
+    has_images = any(item.facts.is_image for item in objects)
+    return not has_images and any(item.present and item.facts.is_segmentation for item in objects)
+
+
+def was_deleted(item: StoredObject) -> bool:
+    """Whether an earlier job read an object that is not there any more."""
+    return item.facts.is_input and bool(item.done_file) and not item.present
 
 
 def facts_of(facts: StudyFacts, key: str) -> frozenset[str]:

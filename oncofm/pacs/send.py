@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from oncofm.pacs.audit import Audit
-from oncofm.pacs.config import DicomDestination, PacsConfig, StowDestination
+from oncofm.pacs.config import PacsConfig
+from oncofm.pacs.config_peers import DicomDestination, StowDestination
 from oncofm.pacs.database import PENDING, REFUSED, SENT, STORED, Database, Delivery
 from oncofm.pacs.send_dicom import send_dicom
 from oncofm.pacs.send_stow import send_stow
@@ -33,7 +34,7 @@ class Sender:
     clock: Clock
     audit: Audit
 
-    def deliver(self, name: str) -> bool:
+    def deliver(self, name: str, is_stopping: Callable[[], bool]) -> bool:
         """Send what is due at a destination; says whether there was anything."""
         due = self.database.deliveries(
             "destination = ? AND state = ? AND due_at <= ?", name, PENDING, self.clock()
@@ -47,6 +48,8 @@ class Sender:
             if is_to_commit and verdict.state == SENT:
                 verdict = replace(verdict, state=STORED)
             self._record(delivery, verdict)
+            if is_stopping():
+                break  # a slow peer may need minutes for the rest
         return True
 
     def _hold(self, due: Sequence[Delivery]) -> None:

@@ -9,7 +9,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import evt
 from pynetdicom.association import Association
 
-from oncofm.pacs.config import DicomDestination
+from oncofm.pacs.config_peers import DicomDestination
 from oncofm.pacs.database import PENDING, REFUSED, STORED, Delivery
 from oncofm.pacs.receive import COMMITMENT, Take
 from oncofm.pacs.send_dicom import open_association
@@ -75,7 +75,10 @@ def _ask(association: Association, question: Question) -> Verdict:
     if not association.is_established:
         return Verdict(PENDING, "", "The peer ended the association; it is asked again.")
     information = _information(question)
-    answer, _ = association.send_n_action(information, _REQUEST, COMMITMENT, _INSTANCE)
+    try:
+        answer, _ = association.send_n_action(information, _REQUEST, COMMITMENT, _INSTANCE)
+    except RuntimeError:  # it was ended just now
+        answer = Dataset()
     if "Status" not in answer:
         return Verdict(PENDING, "", "The peer did not answer in time; it is asked again.")
     status = int(answer.Status)

@@ -11,12 +11,15 @@ from pynetdicom.ae import ApplicationEntity
 from pynetdicom.association import Association
 from pynetdicom.presentation import build_context
 
-from oncofm.pacs.config import ClientTls, DicomDestination
+from oncofm.pacs.config_peers import ClientTls, DicomDestination
 from oncofm.pacs.database import PENDING, REFUSED, Delivery
 from oncofm.pacs.receive import silence_pynetdicom
 from oncofm.pacs.verdict import Verdict, judge_status
 
 _MAX_CONTEXTS = 128
+_BUSY = "it is busy and is asked again"
+_REMEDIES: dict[object, str] = {(1, 7): "mend its AE title", (3, 1): _BUSY, (3, 2): _BUSY}
+"""By source and diagnostic of a rejection (PS3.8 table 9-21)."""
 
 
 def send_dicom(
@@ -128,10 +131,11 @@ def _not_associated(destination: DicomDestination, association: Association) -> 
             return Verdict(REFUSED, "no context", message)
         return Verdict(PENDING, "", f"{peer} does not answer; start it, or mend the network.")
     source, diagnostic = (answer.result_source, answer.diagnostic) if answer else (0, 0)
+    remedy = _REMEDIES.get((source, diagnostic), "make {calling} known there")
     return Verdict(
         PENDING,
         f"RJ {source}/{diagnostic}",
-        f"{peer} rejects the association; make {destination.calling_ae_title} known there.",
+        f"{peer} rejects the association; {remedy.format(calling=destination.calling_ae_title)}.",
     )
 
 
@@ -147,7 +151,9 @@ def _store(association: Association, delivery: Delivery) -> Verdict:
             f"The peer takes no objects of class {delivery.sop_class}; configure it to.",
         )
     except Exception as error:  # a damaged file makes pydicom raise anything
+        if not association.is_established:
+            return Verdict(PENDING, "", "The peer ended the association; it is tried again.")
         return unreadable(delivery, error)
     if "Status" not in answer:
-        return Verdict(PENDING, "", "The peer did not answer in time; it is tried again.")
+        return Verdict(PENDING, "", "The peer gave no answer; it is tried again.")
     return judge_status(int(answer.Status))

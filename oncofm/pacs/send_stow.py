@@ -1,5 +1,6 @@
 """Instances to a server by STOW-RS."""
 
+import contextlib
 import logging
 from collections.abc import Iterator, Sequence
 
@@ -10,10 +11,12 @@ from pydicom.dataset import Dataset
 
 from oncofm.dicomweb.server import read_token
 from oncofm.errors import WebRefusedError
-from oncofm.pacs.config import StowDestination
+from oncofm.pacs.config_peers import StowDestination
 from oncofm.pacs.database import PENDING, SENT, Delivery
 from oncofm.pacs.send_dicom import unreadable
 from oncofm.pacs.verdict import Verdict, judge_http, judge_status
+
+_CONFLICT = 409
 
 
 def send_stow(
@@ -47,7 +50,7 @@ def _post(destination: StowDestination, dataset: Dataset) -> Verdict:
     try:
         answer = _client(destination).store_instances([dataset])
     except requests.HTTPError as error:
-        return judge_http(error.response.status_code if error.response is not None else 500)
+        return judge_http(500) if error.response is None else _judge_refusal(error.response)
     except requests.JSONDecodeError:
         return Verdict(PENDING, "", "The server's answer is no DICOM JSON; look at its address.")
     except requests.RequestException as error:
@@ -61,10 +64,23 @@ def _post(destination: StowDestination, dataset: Dataset) -> Verdict:
     except Exception as error:  # an answer that is JSON or XML, but not of DICOM
         name = type(error).__name__
         return Verdict(PENDING, "", f"The server's answer is not of DICOM ({name}).")
+    reason = _failure_reason(answer)
+    return Verdict(SENT, "HTTP 200") if reason is None else judge_status(reason)
+
+
+def _judge_refusal(response: requests.Response) -> Verdict:
+    """Judge an answer that is no success; with 409 there is a reason (PS3.18 table 10.5.3-1)."""
+    if response.status_code == _CONFLICT:
+        with contextlib.suppress(Exception):  # a body of any kind
+            reason = _failure_reason(Dataset.from_json(response.json()))
+            if reason is not None:
+                return judge_status(reason)
+    return judge_http(response.status_code)
+
+
+def _failure_reason(answer: Dataset) -> int | None:
     failed = answer.get("FailedSOPSequence")
-    if failed:
-        return judge_status(int(failed[0].get("FailureReason", 0xC000)))
-    return Verdict(SENT, "HTTP 200")
+    return int(failed[0].get("FailureReason", 0xC000)) if failed else None
 
 
 def _client(destination: StowDestination) -> DICOMwebClient:

@@ -8,6 +8,9 @@ from typing import Any, NoReturn, cast
 from pynetdicom.association import Association
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
+from oncofm.pacs.config_node import ServerTls
+from oncofm.pacs.errors import NodeError
+
 _MAX_REQUEST_BYTES = 1 << 20
 """Longest PDU of any kind but data: a request with 128 presentation contexts has 30 KB."""
 _READ_BYTES = 1 << 18
@@ -72,7 +75,7 @@ class BoundedHandler(RequestHandler):
         bounded = cast(BoundedSocket, bounded)
         bounded.max_pdu_bytes = server.max_pdu_bytes
         bounded.max_object_bytes = server.max_object_bytes
-        bounded.on_failure = server.on_failure
+        bounded.on_failure = lambda reason: server.on_failure(reason, self.client_address[0])
         return association
 
 
@@ -89,7 +92,7 @@ class BoundedServer(ThreadedAssociationServer):
     idle_s : float
         After as long a silent handshake is over.
     on_failure : callable
-        Told, in a word, why a connection came to nothing.
+        Told, in a word, why a connection came to nothing, and from which address it was.
     """
 
     daemon_threads = True
@@ -97,7 +100,7 @@ class BoundedServer(ThreadedAssociationServer):
     max_pdu_bytes: int
     max_object_bytes: int
     idle_s: float
-    on_failure: Callable[[str], None]
+    on_failure: Callable[[str, str], None]
 
     def get_request(self) -> tuple[Any, Any]:
         """Accept a connection and leave the handshake for later."""
@@ -113,14 +116,27 @@ class BoundedServer(ThreadedAssociationServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing here: whoever made the server hears of it through `on_failure`."""
-        self.on_failure("no_association")
+        self.on_failure("no_association", client_address[0])
 
 
-def server_tls(certificate: str, key: str, client_ca: str | None) -> ssl.SSLContext:
-    """Make the server's side of TLS; with `client_ca` clients need a certificate."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=client_ca)
+def server_tls(files: ServerTls) -> ssl.SSLContext:
+    """Make the server's side of TLS; with `client_ca` clients need a certificate.
+
+    Raises
+    ------
+    NodeError
+        If a file cannot be used.
+    """
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(certificate, key)
-    if client_ca is not None:
-        context.verify_mode = ssl.CERT_REQUIRED
+    try:
+        context.load_cert_chain(files.certificate, files.key)
+        if files.client_ca is not None:
+            context.load_verify_locations(files.client_ca)
+            context.verify_mode = ssl.CERT_REQUIRED
+    except OSError as error:
+        names = ", ".join(map(str, filter(None, [files.certificate, files.key, files.client_ca])))
+        raise NodeError(
+            f"TLS cannot be set up with {names} ({error.strerror or error}); mend these files."
+        ) from error
     return context

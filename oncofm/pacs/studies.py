@@ -5,7 +5,7 @@ Everything that is decided here is decided in a transaction, and again after a c
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,11 +26,12 @@ from oncofm.pacs.database import (
     STORED,
     WAITING,
     Database,
+    StoredObject,
     Study,
 )
 from oncofm.pacs.objects import digest
 from oncofm.pacs.receive import Received
-from oncofm.pacs.rules import choose_rule, missing, study_facts
+from oncofm.pacs.rules import awaits_images, choose_rule, missing, study_facts, was_deleted
 from oncofm.pacs.work_queue import WorkQueue
 from oncofm.pacs.workers import is_gone
 
@@ -122,6 +123,8 @@ class Studies:
         self._audit = audit
         self._worker = worker
         self._shortest_quiet_s = min(rule.quiet_s for rule in config.rules)
+        self._longest_quiet_s = max(rule.quiet_s for rule in config.rules)
+        self._longest_force_s = max(rule.force_s for rule in config.rules)
 
     # --- what comes in --------------------------------------------------------------------
 
@@ -186,13 +189,18 @@ class Studies:
         now, database = self._clock(), self._database
         states = (WAITING, DONE, QUARANTINED, SENDING)
         for study in database.studies("fresh = 1 AND state IN (?, ?, ?, ?)", *states):
-            self._move(study, RECEIVED)
+            self._move(study, RECEIVED, due_at=0)
         latest = now - self._shortest_quiet_s
-        for study in database.studies("state = ? AND last_at <= ?", RECEIVED, latest):
+        where = "state = ? AND last_at <= ? AND due_at <= ?"
+        for study in database.studies(where, RECEIVED, latest, now):
             self._consider(study.key)
         for study in database.studies("state = ?", WAITING):
             rule = self._config.rule(study.rule)
-            if rule is None or now >= study.first_at + rule.force_s:
+            if rule is not None:
+                force_s = rule.force_s
+            else:  # no rule fits yet, or its rule is gone
+                force_s = 0.0 if study.rule else self._longest_force_s
+            if now >= study.first_at + force_s:
                 self._consider(study.key)
         self._reclaim()
         self._enqueue(now)
@@ -239,15 +247,14 @@ class Studies:
                 return
             objects = self._database.objects(key)
             present = [item for item in objects if item.present]
-            rule = choose_rule(self._config.rules, study_facts(present))
+            rule = choose_rule(self._config.rules, study_facts(objects))
             if rule is None:
-                message = "No rule fits the study."
-                self._move(study, DONE, "no_rule", message, fresh=0, rule="")
+                self._consider_misfit(study, objects, now)
                 return
             if now < study.last_at + rule.quiet_s:
+                self._look_again(study, study.last_at + rule.quiet_s)
                 return
-            is_new = any(item.file != item.done_file for item in present)
-            if not is_new and study.done_with in ("", self._fingerprint(rule)):
+            if study.done_with and not self._is_news(study, rule, present):
                 self._move(study, SENDING, rule=rule.name, fresh=0)
                 self.settle(key)
                 return
@@ -255,7 +262,7 @@ class Studies:
             message = "; ".join(lacking)
             if lacking and not is_late:
                 self._move(study, WAITING, "incomplete", message, fresh=0, rule=rule.name)
-            elif is_late and any(item.done_file and not item.present for item in objects):
+            elif is_late and any(map(was_deleted, objects)):
                 self._move(study, QUARANTINED, "objects_gone", message, fresh=0, rule=rule.name)
             else:
                 self._move(
@@ -270,6 +277,29 @@ class Studies:
                     due_at=now,
                     enqueued=0,
                 )
+
+    def _consider_misfit(self, study: Study, objects: Sequence[StoredObject], now: float) -> None:
+        """Be done with a study that no rule fits, unless its images may still come."""
+        if now < study.last_at + self._longest_quiet_s:
+            self._look_again(study, study.last_at + self._longest_quiet_s)
+            return
+        if awaits_images(objects) and now < study.first_at + self._longest_force_s:
+            message = "no rule fits, and no images have come yet"
+            self._move(study, WAITING, "incomplete", message, fresh=0, rule="")
+        else:
+            self._move(study, DONE, "no_rule", "No rule fits the study.", fresh=0, rule="")
+
+    def _look_again(self, study: Study, at: float) -> None:
+        """Leave a study alone until then: to look at thousands of objects takes a while."""
+        if study.due_at != at:
+            self._database.execute("UPDATE studies SET due_at = ? WHERE key = ?", at, study.key)
+
+    def _is_news(self, study: Study, rule: Rule, present: Sequence[StoredObject]) -> bool:
+        """Whether a job that was done before could end another way now."""
+        inputs = [item for item in present if item.facts.is_input]
+        if any(item.file != item.done_file for item in inputs):
+            return True
+        return bool(inputs) and study.done_with != self._fingerprint(rule)
 
     # --- jobs -----------------------------------------------------------------------------
 
@@ -287,7 +317,7 @@ class Studies:
                     continue  # it was in the queue twice, or was dropped
                 rule = self._config.rule(study.rule)
                 if study.fresh or rule is None:
-                    self._move(study, RECEIVED, fresh=1, enqueued=0)
+                    self._move(study, RECEIVED, fresh=1, enqueued=0, due_at=0)
                     continue
                 self._move(
                     study,
@@ -307,12 +337,19 @@ class Studies:
         """Give a job back that was stopped with its worker."""
         self._put_back(work.key, self._worker)
 
-    def finish_job(self, work: Work, reports: Iterable[ReportFile]) -> None:
+    def finish_job(self, work: Work, reports: Sequence[ReportFile]) -> None:
         """Note that a job ended with reports, and where they must go."""
         now, database = self._clock(), self._database
         with database.transaction():
             study = self._running(work)
             if study is None:
+                return
+            taken = [one.sop_uid for one in reports if self._is_of_another(one, work.key)]
+            if taken:
+                message = (
+                    f"Report {taken[0]} was made for another study, which has the same images."
+                )
+                self._move(study, QUARANTINED, "uid_taken", message)
                 return
             for sop_uid, file in work.files.items():
                 database.execute(
@@ -366,6 +403,14 @@ class Studies:
                 self._move(study, QUARANTINED, "refused", message)
             else:
                 self._move(study, DONE, study.reason, study.message)
+
+    def _is_of_another(self, report: ReportFile, key: str) -> bool:
+        """Whether a report has the UID of one of another study, so that a peer has one of them."""
+        return bool(
+            self._database.rows(
+                "SELECT 1 FROM deliveries WHERE sop_uid = ? AND study_key != ?", report.sop_uid, key
+            )
+        )
 
     def _running(self, work: Work) -> Study | None:
         """Find the study of a job, unless somebody else has it by now."""

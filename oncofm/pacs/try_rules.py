@@ -7,7 +7,8 @@ from oncofm.errors import InputNotFoundError
 from oncofm.pacs.config import PacsConfig
 from oncofm.pacs.database import StoredObject
 from oncofm.pacs.errors import ObjectRefusedError
-from oncofm.pacs.objects import digest, read_facts
+from oncofm.pacs.objects import ObjectFacts, digest, read_facts
+from oncofm.pacs.receive import STORAGE_CLASSES
 from oncofm.pacs.rules import choose_rule, misfits, missing, study_facts
 
 
@@ -47,8 +48,10 @@ def try_rules(
     Raises
     ------
     InputNotFoundError
-        If there is no DICOM file.
+        If it is no folder, or there is no DICOM file.
     """
+    if not folder.is_dir():
+        raise InputNotFoundError(f"{folder} is no folder; name the folder of a study.")
     studies: dict[str, list[StoredObject]] = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file():
@@ -66,8 +69,6 @@ def _stored(config: PacsConfig, path: Path, calling: str, called: str) -> Stored
         facts = read_facts(data)
     except (ObjectRefusedError, OSError):
         return None
-    if facts.is_own:
-        return None
     peers = config.node.peers
     return StoredObject(
         study_key=digest(facts.study_uid),
@@ -83,17 +84,26 @@ def _stored(config: PacsConfig, path: Path, calling: str, called: str) -> Stored
     )
 
 
-def _verdict(config: PacsConfig, study_uid: str, objects: list[StoredObject]) -> RuleVerdict:
+def _is_kept(facts: ObjectFacts) -> bool:
+    return facts.sop_class in STORAGE_CLASSES and not facts.is_own
+
+
+def _verdict(config: PacsConfig, study_uid: str, found: list[StoredObject]) -> RuleVerdict:
+    objects = [item for item in found if _is_kept(item.facts)]
+    n_other = len(found) - len(objects)
+    others = f", and {n_other} that the node does not take" if n_other else ""
+    lines = [f"study {study_uid}: {len(objects)} objects{others}"]
+    if not objects:
+        return RuleVerdict(study_uid, "", "\n".join([*lines, "  nothing is done"]))
     facts = study_facts(objects)
     rule = choose_rule(config.rules, facts)
-    lines = [f"study {study_uid}: {len(objects)} objects"]
     for other in config.rules:
         if rule is not None and other.name == rule.name:
             break
         lines.append(f"  rule {other.name} does not fit: {', '.join(misfits(other.match, facts))}")
     if rule is None:
         return RuleVerdict(study_uid, "", "\n".join([*lines, "  no rule fits; nothing is done"]))
-    where = "nowhere (shadow)" if rule.shadow else ", ".join(rule.destinations)
-    lines.append(f"  rule {rule.name}: reports go to {where}")
+    where = "nowhere (shadow)" if rule.shadow else f"to {', '.join(rule.destinations)}"
+    lines.append(f"  rule {rule.name}: reports go {where}")
     lines += [f"  it waits: {one}" for one in missing(rule, objects)]
     return RuleVerdict(study_uid, rule.name, "\n".join(lines))

@@ -4,8 +4,10 @@ from dataclasses import dataclass
 
 from oncofm.pacs.database import PENDING, REFUSED, SENT
 
-_WARNINGS = (0xB000, 0xB006, 0xB007)
-"""Stored, with something coerced or left out (PS3.4 B.2.3)."""
+_CLASS_MASK, _WARNING = 0xF000, 0xB000
+"""Stored, with something coerced or left out (PS3.4 B.2.3, PS3.7 annex C)."""
+_DUPLICATE = 0x0111
+"""It has an instance of that UID, which follows from what the instance says."""
 _NOT_SUPPORTED = 0x0122
 _MASK, _MISMATCH = 0xFF00, 0xA900
 _PASSING_HTTP = (408, 425, 429)
@@ -33,7 +35,7 @@ class Verdict:
 def judge_status(status: int) -> Verdict:
     """Judge a C-STORE status (PS3.4 table B.2-1, PS3.7 annex C)."""
     text = f"{status:04X}"
-    if status == 0 or status in _WARNINGS:
+    if status in (0, _DUPLICATE) or status & _CLASS_MASK == _WARNING:
         return Verdict(SENT, text)
     if status & _MASK == _MISMATCH or status == _NOT_SUPPORTED:
         return Verdict(REFUSED, text, f"The peer refuses the instance with status {text}.")

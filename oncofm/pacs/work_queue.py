@@ -7,6 +7,7 @@ database knows what was being done, and puts it in again after a crash.
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,7 @@ def open_queue(url: str, folder: Path, name: str) -> WorkQueue:
             file = url.removeprefix(_SQLITE) or str(folder / QUEUE_FILE)
             return WorkQueue(SqliteStorage(name, file, fsync=True, timeout=30))
         if url.startswith(("redis://", "rediss://")):
+            import_module("redis")  # without which huey says something else
             from huey.storage import RedisStorage
 
             return WorkQueue(RedisStorage(name, blocking=False, url=url))

@@ -82,8 +82,9 @@ class JobProcess:
         # Not forked: a copy of a process in which threads work may never wake up.
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        self._process = context.Process(target=serve, args=(theirs, self._settings), daemon=True)
-        self._process.start()
+        process = context.Process(target=serve, args=(theirs, self._settings), daemon=True)
+        process.start()
+        self._process = process  # `stop`, in another thread, may kill it from now on
         theirs.close()
         end = self._wait(ours, _STARTING_S)
         if end is None:

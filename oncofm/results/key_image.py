@@ -59,7 +59,7 @@ def write_key_image(
 ) -> str:
     """Write the picture of one lesion as an uncompressed colour image.
 
-    Same arguments, same bytes and UIDs. The Series Instance UID follows from the source series,
+    Same arguments, same bytes and UIDs. The Series Instance UID follows from source study, series,
     model and configuration, so that the lesions of a run are one series; the SOP Instance UID
     also from the picture. Patient and study are those of the source series; the pixels hold the
     lesion id and the lines, and nothing of the patient.
@@ -102,7 +102,9 @@ def write_key_image(
     headers = sorted(ct_image_headers, key=lambda image: uid_text(image, "SOPInstanceUID"))
     images = _source_images(headers)
     pixels = key_picture(volume, seed, lines)
-    made_from = (str(images[0].SeriesInstanceUID), dataclasses.asdict(provenance))
+    # A copy of the series in another study has pictures there, under UIDs of their own.
+    source = (str(images[0].StudyInstanceUID), str(images[0].SeriesInstanceUID))
+    made_from = (*source, dataclasses.asdict(provenance))
     dataset = Dataset()
     dataset.SpecificCharacterSet = "ISO_IR 192"
     dataset.SOPClassUID = SecondaryCaptureImageStorage

@@ -117,8 +117,8 @@ class Attempt(_Section):
 
     `seconds` is its time from the first case on. Of those it waited for readers (or a cluster)
     for `waiting_s`, and wrote for `writing_s`; the rest is encoding. `reading_s` is what its reader
-    processes worked, together; `held_up_s` is what they waited for the encoder. Those two,
-    `bytes_read` and `slowest` (item, seconds of reading) are unknown of a cluster's workers.
+    processes worked, together; `held_up_s` is what they waited for the encoder. `slowest` is an
+    item and its seconds of reading. What a cluster's workers did counts too.
     """
 
     started_at: str

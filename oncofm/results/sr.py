@@ -57,7 +57,7 @@ def write_sr(
 ) -> str:
     """Write the report of one CT series, with one Measurement Group for each lesion.
 
-    Same arguments, same bytes and UIDs. The Series Instance UID follows from the source series,
+    Same arguments, same bytes and UIDs. The Series Instance UID follows from source study, series,
     model and configuration; the SOP Instance UID from all that the report says, so that a report
     that is sent twice is one instance, and another result is another instance.
 
@@ -150,7 +150,9 @@ def make_report(
     _check_lesions(lesions)
     series_uid = str(images[0].SeriesInstanceUID)
     frame_uid = _frame_of_reference(ct_images[0], series_uid) if style == "point" else ""
-    made_from = (series_uid, dataclasses.asdict(provenance), style, series.number)
+    # A copy of the series in another study is reported there, under UIDs of its own.
+    source = (str(images[0].StudyInstanceUID), series_uid)
+    made_from = (*source, dataclasses.asdict(provenance), style, series.number)
 
     def instance_uid(predecessors: Sequence[Dataset], written_at: datetime.datetime) -> str:
         return derived_uid(

@@ -134,7 +134,7 @@ def _run(
         from oncofm.workflow.write import check_free_space, write_results
     with timing.part("discover"):
         worklist = gather(survey_inputs(inputs, seeds), settings)
-    check_free_space(output, worklist)
+    check_free_space(output, worklist, settings)
     outcomes = encode(worklist, load_encoder, settings, timing, report, heads)
     manifest = write_results(output, worklist, outcomes, load_encoder(), settings, timing, heads)
     report({"event": "end", **manifest.summary.model_dump()})

@@ -113,11 +113,22 @@ def survey_inputs(inputs: Sequence[Path], seeds: Path | SeedTable | None = None)
         If an input does not exist.
     """
     for path in (*inputs, *([seeds] if isinstance(seeds, Path) else [])):
-        if not path.exists():
-            raise InputNotFoundError(f"{path} does not exist; name a folder, file or zip archive.")
+        _require(path)
     files = [path for path in inputs if path.is_file() and is_volume_file(path)]
     scan = scan_dicom([path for path in inputs if path not in files])
     return survey_scan(scan, files, seeds)
+
+
+def _require(path: Path) -> None:
+    try:
+        exists = path.exists()
+    except OSError as error:
+        raise InputNotFoundError(
+            f"{path} cannot be looked at ({error.strerror}); correct it, or mend the permissions "
+            "of its folders."
+        ) from error
+    if not exists:
+        raise InputNotFoundError(f"{path} does not exist; name a folder, file or zip archive.")
 
 
 def survey_scan(

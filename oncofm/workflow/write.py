@@ -24,17 +24,23 @@ from oncofm.workflow.settings import Settings
 from oncofm.workflow.tabulate import tabulate_cases, tabulate_features, tabulate_predictions
 from oncofm.workflow.timing import Timing
 
-_BYTES_PER_LESION = 160_000
+_TABLE_BYTES = 160_000
 """Upper bound of what one lesion adds to the tables: 4096 features as text, twice in an MHub
 workflow, and as binary."""
+_SR_BYTES = 200_000
+"""Upper bound of what one lesion adds to the structured reports, all its features included."""
+_KEY_IMAGE_BYTES = 7_000_000
+"""Upper bound of one key image, which is uncompressed; without predictions it has half of that."""
+_PAGE_BYTES = 200_000
+"""Upper bound of what one lesion adds to the page: its picture and its rows."""
 _BYTES_PER_RUN = 2_000_000
 
 REPORTS, KEY_IMAGES, PAGE = "sr", "key_images", "report.html"
 """Below the output: folders of structured reports and of key images, and the report to read."""
 
 
-def check_free_space(output: Path, worklist: Worklist) -> None:
-    """Make sure that the tables will fit.
+def check_free_space(output: Path, worklist: Worklist, settings: Settings) -> None:
+    """Make sure that the results will fit.
 
     Raises
     ------
@@ -42,13 +48,22 @@ def check_free_space(output: Path, worklist: Worklist) -> None:
         If they might not.
     """
     n_lesions = sum(len(case.seeds) for case in worklist.cases)
-    needed = _BYTES_PER_RUN + n_lesions * _BYTES_PER_LESION
+    needed = _BYTES_PER_RUN + n_lesions * _bytes_per_lesion(settings)
     free = shutil.disk_usage(output).free
     if free < needed:
         raise OutputNotWritableError(
-            f"Output folder {output} has {free / 1e6:.1f} MB free, and the tables of "
+            f"Output folder {output} has {free / 1e6:.1f} MB free, and the results of "
             f"{n_lesions} lesions need up to {needed / 1e6:.1f} MB; free space first."
         )
+
+
+def _bytes_per_lesion(settings: Settings) -> int:
+    return (
+        _TABLE_BYTES
+        + (_SR_BYTES if settings.sr != "none" else 0)
+        + (_KEY_IMAGE_BYTES if settings.key_images else 0)
+        + (_PAGE_BYTES if settings.report else 0)
+    )
 
 
 def check_predecessors(output: Path, settings: Settings) -> None:

@@ -1,7 +1,8 @@
-"""A batch in a process of its own, to be killed: ``batch_program.py HOW SOURCE OUT [PACE]``.
+"""A batch in a process of its own, to be killed: ``batch_program.py HOW SOURCE OUT [N GATE]``.
 
-HOW is ``processes`` or ``here``: what reads. PACE seconds pass for every four lesions, and a part
-is written for every two, so that there is something to interrupt. Each event is a line.
+HOW is ``processes`` or ``here``: what reads. The encoder waits with its batch number N, and with
+all after it, until there is a file GATE, so that the batch is not over before it is interrupted;
+a part is written for every two lesions then. Each event is a line.
 """
 
 import sys
@@ -11,25 +12,26 @@ from pathlib import Path
 from batches import ReadersHere, SmallEncoder
 
 from oncofm.errors import SetupError
-from oncofm.workflow.batch import run as run_module
-from oncofm.workflow.batch.run import BatchOptions, run_batch
+from oncofm.workflow.batch import computers, writer
+from oncofm.workflow.batch.options import BatchOptions
+from oncofm.workflow.batch.run import run_batch
 from oncofm.workflow.settings import Settings
 
 
 def main() -> int:
-    how, source, output, *pace = sys.argv[1:]
-    pace_s = float(pace[0]) if pace else 0.0
+    how, source, output, *gate = sys.argv[1:]
 
-    class Paced(SmallEncoder):
+    class Gated(SmallEncoder):
         def encode(self, patches):
-            time.sleep(pace_s)
+            while gate and len(self.batches) + 1 >= int(gate[0]) and not Path(gate[1]).exists():
+                time.sleep(0.02)
             return super().encode(patches)
 
-    run_module.start_loading = lambda *_: Paced
+    computers.start_loading = lambda *_: Gated
     if how == "here":
-        run_module.Readers = ReadersHere
-    if pace_s:
-        run_module._LESIONS_PER_PART = 2
+        computers.Readers = ReadersHere
+    if gate:
+        writer._LESIONS_PER_PART = 2
     print("ready", flush=True)
     try:
         result = run_batch(

@@ -2,11 +2,12 @@
 
 import ctypes
 import os
-import threading
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 _Path = type(Path())
+_send = Connection.send
 
 
 class Exits(_Path):
@@ -21,7 +22,7 @@ class Crashes(_Path):
 
 class Hangs(_Path):
     def exists(self):
-        time.sleep(60)
+        time.sleep(3600)
 
 
 class Raises(_Path):
@@ -34,9 +35,17 @@ class RunsOutOfMemory(_Path):
         raise MemoryError
 
 
-class DiesSoon(_Path):
-    """An empty folder; three seconds later the process is gone, whatever it is doing."""
+class DiesInMidMessage(_Path):
+    """An empty folder; its process is gone in the middle of its second message from then on."""
 
     def exists(self):
-        threading.Timer(3.0, lambda: os._exit(9)).start()
+        sent = []
+
+        def send(connection, message):
+            if sent:
+                os.write(connection.fileno(), b"\0\1\0\0half of")  # 65536 bytes
+                os._exit(9)
+            sent.append(_send(connection, message))
+
+        Connection.send = send
         return True

@@ -4,7 +4,7 @@ import time
 
 from batches import SmallEncoder
 
-from oncofm.workflow.batch import cluster
+from oncofm.workflow.batch import cluster_worker as worker
 
 
 class Slow(SmallEncoder):
@@ -13,4 +13,4 @@ class Slow(SmallEncoder):
         return super().encode(patches)
 
 
-cluster.start_loading = lambda *_: Slow
+worker.start_loading = lambda *_: Slow

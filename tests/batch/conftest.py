@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from batches import BatchRun, ReadersHere, SmallEncoder, write_tiny_study
 
-from oncofm.workflow.batch import run as run_module
-from oncofm.workflow.batch.run import BatchOptions, run_batch
+from oncofm.workflow.batch import computers
+from oncofm.workflow.batch.options import BatchOptions
+from oncofm.workflow.batch.run import run_batch
 from oncofm.workflow.settings import Settings
 
 
@@ -30,8 +31,8 @@ def studies(studies_written, tmp_path) -> Path:
 def batch(monkeypatch, tmp_path):
     """Run a batch in this process, with an encoder that has no network."""
     encoder = SmallEncoder()
-    monkeypatch.setattr(run_module, "start_loading", lambda *_: lambda: encoder)
-    monkeypatch.setattr(run_module, "Readers", ReadersHere)
+    monkeypatch.setattr(computers, "start_loading", lambda *_: lambda: encoder)
+    monkeypatch.setattr(computers, "Readers", ReadersHere)
 
     def run(source, output="out", *, settings=None, report=lambda event: None, **options):
         events = []

@@ -3,10 +3,10 @@
 from batches import ReadersHere, SmallEncoder
 
 from oncofm.cli import main
-from oncofm.workflow.batch import run as run_module
+from oncofm.workflow.batch import computers
 
-run_module.start_loading = lambda *_: SmallEncoder
-run_module.Readers = ReadersHere
+computers.start_loading = lambda *_: SmallEncoder
+computers.Readers = ReadersHere
 
 if __name__ == "__main__":
     main()

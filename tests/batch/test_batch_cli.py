@@ -7,13 +7,14 @@ import pandas as pd
 import pytest
 from batches import ReadersHere, SmallEncoder, tables_of, write_manifest, write_volume
 
+from oncofm.workflow.batch import computers
 from oncofm.workflow.batch import run as run_module
 
 
 @pytest.fixture
 def command(cli, monkeypatch):
-    monkeypatch.setattr(run_module, "start_loading", lambda *_: SmallEncoder)
-    monkeypatch.setattr(run_module, "Readers", ReadersHere)
+    monkeypatch.setattr(computers, "start_loading", lambda *_: SmallEncoder)
+    monkeypatch.setattr(computers, "Readers", ReadersHere)
     return cli
 
 
@@ -104,6 +105,15 @@ def test_shards_that_are_none(command, studies, tmp_path, shard):
     assert "is not of the form I/N with I from 0 to N - 1" in result.stderr
 
 
+@pytest.mark.parametrize("index", ["", "three", "9" * 5000])
+def test_an_index_that_is_none(command, studies, tmp_path, monkeypatch, index):
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", index)
+    monkeypatch.setenv("SLURM_ARRAY_TASK_COUNT", "5")
+    result = command("batch", studies, "--shard=auto", tmp_path / "out")
+    assert result.code == 1
+    assert "--shard auto is not of the form I/N" in result.stderr
+
+
 def test_json_progress(command, studies, tmp_path):
     result = command("batch", studies, "--json-progress", tmp_path / "out")
     events = [json.loads(line)["event"] for line in result.stdout.splitlines()]
@@ -125,9 +135,30 @@ def test_what_ends_early_says_how_to_go_on(command, studies, tmp_path, monkeypat
     assert "ended early; go on with --resume; finished cases are in" in result.stderr
 
 
+def test_what_is_interrupted_says_how_to_go_on(command, studies, tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_module, "work_through", interrupted)
+    result = command("batch", studies, tmp_path / "out")
+    assert result.code == 130
+    assert "interrupted; go on with --resume; finished cases are in" in result.stderr
+
+
+def test_status_prints_no_control_characters(command, tmp_path):
+    rows = json.dumps({"image_path": "gone.nii", "case_id": "a\x1b[31m\nfailed: b"})
+    (tmp_path / "m.jsonl").write_text(rows)
+    assert command("batch", tmp_path / "m.jsonl", tmp_path / "out").code == 3
+    lines = command("batch", "status", tmp_path / "out").stdout.splitlines()
+    assert sum(line.startswith("failed: ") for line in lines) == 1
+    assert all(line.isprintable() for line in lines)
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
+        (("batch", "x" * 300, "out"), "cannot be looked at (File name too long); correct it, or"),
+        (("batch", "status", "x" * 300), "holds no batch; name the output folder"),
         (("batch", "nowhere", "out"), "nowhere does not exist; name a manifest or a folder."),
         (("batch", "status", "out"), "out holds no batch"),
         (("merge", "nowhere", "-o", "out"), "nowhere holds no batch"),

@@ -8,7 +8,7 @@ from batches import SmallEncoder, read_rows
 
 from oncofm.demo.cohort import DEFECTS, ExpectedRow, write_cohort
 from oncofm.workflow import job
-from oncofm.workflow.batch import run as run_module
+from oncofm.workflow.batch import computers
 from oncofm.workflow.batch.ledger import read_ledger
 from oncofm.workflow.batch.readers import Readers
 from oncofm.workflow.settings import Settings
@@ -72,7 +72,7 @@ def test_three_hundred_studies_of_which_ninety_have_a_defect(tmp_path, batch, mo
     cases = write_cohort(tmp_path / "in", 300, defect_rate=0.3, seed=1)
     assert {case.defect for case in cases} == {"", *DEFECTS}
     assert sum(case.is_healthy for case in cases) == 210
-    monkeypatch.setattr(run_module, "Readers", Readers)  # processes, as in earnest
+    monkeypatch.setattr(computers, "Readers", Readers)  # processes, as in earnest
     run = batch(tmp_path / "in")
     assert run.result.exit_code == 2
     features = check(run, cases)

@@ -97,8 +97,14 @@ def test_the_identity_follows_the_files_and_the_row(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "error", "sentence"),
     [
-        (["path", "a"], BatchError, r"no rows or no column image_path; add an image"),
-        (["image_path"], BatchError, r"no rows or no column image_path"),
+        (["path", "a"], BatchError, r"no column image_path; add it, and set columns apart by comm"),
+        (["image_path;note", "a;b"], BatchError, r"no column image_path; add it"),
+        (["image_path"], BatchError, r"no rows; add one for each image\."),
+        (
+            ["image_path,seeds_path,coordX,coordY,coordZ", "a,1.dcm,1,2,3"],
+            BatchError,
+            r"gives case a both seeds_path and a point; leave one of them empty\.",
+        ),
         (
             ["case_id,image_path", "x,a", "x,b"],
             BatchError,
@@ -131,7 +137,18 @@ def test_names_that_no_file_can_have(tmp_path):
     items = manifest_items(path)
     assert len(items) == 5
     for item in items:
-        item.item_id.encode()
+        assert len(item.item_id.encode()) < 100
+
+
+def test_long_names_are_cut_and_stay_apart(tmp_path):
+    names = ["x" * 1_000_000 + end for end in "ab"]
+    path = tmp_path / "m.jsonl"
+    rows = [{"image_path": f"{name[-1]}.nii", "case_id": name} for name in names]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    first, second = (item.item_id for item in manifest_items(path))
+    assert first.startswith("x" * 64 + "...")
+    assert len(first) < 100
+    assert first != second
 
 
 def test_volume_files_of_one_name_keep_their_cases_apart(batch, tmp_path):
@@ -170,6 +187,10 @@ def test_files_that_are_not_there_fail_and_their_neighbours_do_not(batch, tmp_pa
         "gone.nii.gz": ("failed", "input_not_found"),
         "a.nii.gz.dcm": ("failed", "input_not_found"),
         "row-4": ("failed", "input_not_found"),
-        "x" * 300: ("failed", "reading_failed"),
+        "x" * 300: ("failed", "unreadable_file"),
     }
     assert all(row["message"].endswith(".") for row in run.rows("case") if row["reason"])
+    assert run.rows("case")[-1]["message"].endswith(
+        "cannot be looked at (File name too long); correct it, or mend the permissions of its "
+        "folders."
+    )

@@ -13,6 +13,7 @@ from oncofm.results.manifest import Attempt
 from oncofm.results.table import ResultTable
 from oncofm.workflow.batch.meter import Meter, sum_up
 from oncofm.workflow.batch.page import PageTally
+from oncofm.workflow.batch.usage import ItemUsage, ReaderUsage
 
 N_CASES = 20_000
 REASONS = ("no_seeds", "slices_missing", "time_limit")
@@ -117,7 +118,8 @@ class Clock:
 
 def test_a_meter_tells_waiting_from_writing():
     clock = Clock()
-    meter = Meter(3, clock=clock)
+    usage = ReaderUsage()
+    meter = Meter(3, usage, "worker", clock)
 
     def slow():
         for value in "ab":
@@ -132,7 +134,13 @@ def test_a_meter_tells_waiting_from_writing():
     attempt = meter.attempt()
     assert (attempt.seconds, attempt.waiting_s, attempt.writing_s) == (15.0, 4.0, 1.0)
     assert (attempt.n_cases, attempt.n_lesions, attempt.n_workers) == (4, 9, 3)
-    assert (attempt.reading_s, attempt.bytes_read, attempt.slowest) == (None, None, [])
+    assert (attempt.reading_s, attempt.bytes_read, attempt.slowest) == (0.0, None, [])
+    assert list(attempt.peak_memory_mib) == ["main"]
+    usage.add([ItemUsage("a", 2.0, 1.0, 80.0, 1000), ItemUsage("b", 3.0, 0.5, 90.0, 2000)])
+    attempt = meter.attempt()
+    assert (attempt.reading_s, attempt.held_up_s, attempt.bytes_read) == (5.0, 1.5, 3000)
+    assert attempt.slowest == [("b", 3.0), ("a", 2.0)]
+    assert attempt.peak_memory_mib["worker"] == 90.0
     total = sum_up([attempt])
     assert total.encoding_s == 10.0
     assert total.limited_by == "encoder"
@@ -169,4 +177,6 @@ def test_attempts_add_up():
     unknown = {"reading_s": None, "held_up_s": None, "bytes_read": None}
     mixed = sum_up([first, first.model_copy(update=unknown)])
     assert (mixed.reading_s, mixed.bytes_read, mixed.limited_by) == (None, None, "cluster")
+    of_a_cluster = {"peak_memory_mib": {"main": 900.0, "worker": 2000.0}}
+    assert sum_up([first.model_copy(update=of_a_cluster)]).limited_by == "cluster"
     assert sum_up([]) is None

@@ -28,10 +28,11 @@ from oncofm.errors import (
     SetupError,
 )
 from oncofm.workflow import job
-from oncofm.workflow.batch import run as run_module
+from oncofm.workflow.batch import computers, writer
 from oncofm.workflow.batch.ledger import open_ledger, read_ledger
 from oncofm.workflow.batch.merge import merge_batches
-from oncofm.workflow.batch.run import BatchOptions, plan_items, run_batch
+from oncofm.workflow.batch.options import BatchOptions
+from oncofm.workflow.batch.plan import plan_items
 from oncofm.workflow.batch.status import batch_status
 from oncofm.workflow.settings import Settings
 
@@ -178,8 +179,8 @@ def test_one_file_that_disappears(batch, studies):
 def test_a_crash_between_part_and_ledger(batch, studies, monkeypatch):
     """The rows are on disk and the ledger does not know: they never were."""
     whole = batch(studies, "whole")
-    monkeypatch.setattr(run_module, "_LESIONS_PER_PART", 1)
-    real, calls = run_module.write_part, []
+    monkeypatch.setattr(writer, "_LESIONS_PER_PART", 1)
+    real, calls = writer.write_part, []
 
     def dies_after_the_third(*arguments):
         files = real(*arguments)
@@ -188,12 +189,12 @@ def test_a_crash_between_part_and_ledger(batch, studies, monkeypatch):
             raise KeyboardInterrupt
         return files
 
-    monkeypatch.setattr(run_module, "write_part", dies_after_the_third)
+    monkeypatch.setattr(writer, "write_part", dies_after_the_third)
     with pytest.raises(KeyboardInterrupt):
         batch(studies)
     output = whole.output.parent / "out"
     assert len(list((output / "parts").iterdir())) == 6
-    monkeypatch.setattr(run_module, "write_part", real)
+    monkeypatch.setattr(writer, "write_part", real)
     rest = batch(studies, resume=True)
     assert rest.n_computed == 3
     assert rest.tables == whole.tables
@@ -216,7 +217,7 @@ def test_an_item_whose_reader_crashed_half_way(batch, studies, monkeypatch):
                 else:
                     yield message
 
-    monkeypatch.setattr(run_module, "Readers", Crashing)
+    monkeypatch.setattr(computers, "Readers", Crashing)
     run = batch(studies)
     assert [row["state"] for row in run.rows("case")] == [
         "done", "failed", "done", "failed", "done",
@@ -249,7 +250,7 @@ def test_skipped_files_are_listed_and_survive(batch, studies, tmp_path, monkeypa
     ]
     assert json.loads((whole.output / "run.json").read_text())["inputs"]["n_files_skipped"] == 2
     assert all(row["file"].startswith(row["item_id"]) for row in rows)
-    monkeypatch.setattr(run_module, "_LESIONS_PER_PART", 1)
+    monkeypatch.setattr(writer, "_LESIONS_PER_PART", 1)
     batch(studies, limit=2)
     assert batch(studies, resume=True).tables == whole.tables
     shards = [batch(studies, f"shard-{n}", shard=(n, 3)) for n in range(3)]
@@ -261,7 +262,7 @@ def test_skipped_files_are_listed_and_survive(batch, studies, tmp_path, monkeypa
 
 
 def test_throughput_adds_up_over_attempts(batch, studies, monkeypatch):
-    monkeypatch.setattr(run_module, "_LESIONS_PER_PART", 3)
+    monkeypatch.setattr(writer, "_LESIONS_PER_PART", 3)
     batch(studies, limit=2)
     status = batch_status(batch(studies, resume=True, limit=2).output)
     batch(studies, resume=True)
@@ -328,7 +329,7 @@ def test_outputs_that_are_missing_are_in_the_report(batch, studies, monkeypatch)
     from oncofm.results.manifest import Reports
 
     broken = Reports(sop_instance_uids=[], failures=["Lesion x has no key image."])
-    monkeypatch.setattr(run_module, "write_dicom", lambda *_: broken)
+    monkeypatch.setattr(writer, "write_dicom", lambda *_: broken)
     run = batch(studies, settings=Settings(key_images=True, report=True))
     page = parse((run.output / "report.html").read_text(encoding="utf-8"))
     (group,) = page.only(id="reasons").every("details")
@@ -498,7 +499,7 @@ def small_disk(tmp_path):
 @pytest.mark.parametrize("after", [0, 1, 3, 5])
 def test_a_disk_that_is_full_and_then_is_not(batch, studies, small_disk, monkeypatch, after):
     whole = batch(studies, "whole")
-    monkeypatch.setattr(run_module, "_LESIONS_PER_PART", 1)
+    monkeypatch.setattr(writer, "_LESIONS_PER_PART", 1)
     filler = small_disk / "filler"
 
     def fill(event):
@@ -569,14 +570,14 @@ def test_a_report_that_cannot_be_written_is_seen(batch, studies, monkeypatch):
     from oncofm.results.manifest import Reports
 
     broken = Reports(sop_instance_uids=[], failures=["Lesion x has no key image."])
-    monkeypatch.setattr(run_module, "write_dicom", lambda *_: broken)
+    monkeypatch.setattr(writer, "write_dicom", lambda *_: broken)
     run = batch(studies, settings=Settings(key_images=True), limit=1)
     assert run.result.exit_code == 2
     with read_ledger(run.output) as ledger:
         (entry,) = ledger.entries().values()
     assert (entry.state, entry.reason) == ("partial", "report_failed")
     assert entry.message == "Lesion x has no key image."
-    monkeypatch.setattr(run_module, "write_dicom", lambda *_: None)
+    monkeypatch.setattr(writer, "write_dicom", lambda *_: None)
     settings = Settings(key_images=True)
     assert batch(studies, resume=True, settings=settings).n_computed == 4
     mended = batch(studies, resume=True, retry_failed=True, settings=settings)
@@ -683,6 +684,41 @@ def test_sigterm_outside_the_main_thread_is_nobody_s(batch, studies, tmp_path, m
     assert found[0].result.exit_code == 0
 
 
+def test_an_output_folder_that_is_removed_in_mid_run(batch, studies, tmp_path):
+    def remove(event):
+        if event["event"] == "case":
+            shutil.rmtree(tmp_path / "out", ignore_errors=True)
+
+    with pytest.raises(OutputNotWritableError, match=r"parts cannot be written .* put back the ou"):
+        batch(studies, report=remove)
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_items_of_one_series_do_not_overwrite_each_other_s_reports(batch, studies, tmp_path):
+    study = studies / "study-0"
+    rows = [f"reader-{n},{study / 'ct'},{study / 'lesions.dcm'}" for n in (1, 2)]
+    header = "case_id,image_path,seeds_path"
+    path = write_manifest(tmp_path / "m.csv", header, *rows)
+    settings = Settings(sr="auto", key_images=True)
+    batch(write_manifest(tmp_path / "first.csv", header, rows[1]), settings=settings)
+    before = {file: file.stat().st_mtime_ns for file in (tmp_path / "out").glob("*/*.dcm")}
+    run = batch(path, settings=settings, resume=True)
+    assert {file: file.stat().st_mtime_ns for file in (tmp_path / "out").glob("*/*.dcm")} == before
+    assert run.result.exit_code == 2
+    assert len(features_of(run.output)) == 6
+    with read_ledger(run.output) as ledger:
+        entries = ledger.entries()
+    assert entries["reader-2"].state == "done"
+    assert (entries["reader-1"].state, entries["reader-1"].reason) == ("partial", "report_failed")
+    assert entries["reader-1"].message.endswith(
+        "has no report: item reader-2 has one of that name; compute item reader-1 into a folder of "
+        "its own."
+    )
+    both = batch(path, "both", settings=settings)
+    with read_ledger(both.output) as ledger:
+        assert sorted(entry.state for entry in ledger.entries().values()) == ["done", "partial"]
+
+
 def test_features_are_the_same_in_any_order(batch, studies, monkeypatch):
     whole = batch(studies, "whole")
 
@@ -691,8 +727,8 @@ def test_features_are_the_same_in_any_order(batch, studies, monkeypatch):
             self._items = list(self._items)[::-1]
             return super().messages()
 
-    monkeypatch.setattr(run_module, "Readers", Backwards)
-    monkeypatch.setattr(run_module, "_LESIONS_PER_PART", 4)
+    monkeypatch.setattr(computers, "Readers", Backwards)
+    monkeypatch.setattr(writer, "_LESIONS_PER_PART", 4)
     other = batch(studies)
     assert len(list((other.output / "parts").glob("features-*"))) > 1
     assert other.tables == whole.tables
@@ -703,4 +739,3 @@ def test_features_are_the_same_in_any_order(batch, studies, monkeypatch):
 def test_options_have_defaults_that_change_nothing(studies):
     assert BatchOptions() == BatchOptions(2, 600.0, False, False, None, (0, 1))
     assert issubclass(BatchError, OncofmError)
-    assert run_batch.__module__ == run_module.__name__

@@ -1,11 +1,14 @@
 """Templates for clusters: run where one machine can, and read where it cannot."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import kubernetes_validate
 import pytest
+import reftrace
 import yaml
 from batches import tables_of
 
@@ -100,6 +103,9 @@ def test_the_kubernetes_job_gives_each_pod_its_shard(monkeypatch):
     spec, pod = job["spec"], job["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     assert (job["kind"], spec["completionMode"]) == ("Job", "Indexed")
+    (rule,) = spec["podFailurePolicy"]["rules"]
+    assert (rule["action"], rule["onExitCodes"]["values"]) == ("FailIndex", [2, 3])
+    assert pod["restartPolicy"] == "Never"  # the policy is for such pods only
     environment = {entry["name"]: entry["value"] for entry in container["env"]}
     assert environment["ONCOFM_SHARDS"] == str(spec["completions"])
     assert container["command"] == ["oncofm", "batch"]
@@ -122,7 +128,16 @@ def test_the_index_of_a_slurm_array_counts_from_its_first(monkeypatch):
     assert _shard("auto") == (2, 4)
 
 
-@pytest.mark.parametrize("text", ["auto", "4/4", "1", "a/b", "-1/2", "1/0", ""])
+def test_part_of_a_slurm_array(monkeypatch):
+    for name, value in {"ID": "7", "MIN": "3", "MAX": "7", "COUNT": "2"}.items():
+        monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", value)
+    with pytest.raises(SettingInvalidError, match="name it in ONCOFM_SHARDS"):
+        _shard("auto")
+    monkeypatch.setenv("ONCOFM_SHARDS", "16")
+    assert _shard("auto") == (7, 16)
+
+
+@pytest.mark.parametrize("text", ["auto", "4/4", "1", "a/b", "-1/2", "1/0", "", "9" * 9999 + "/9"])
 def test_shards_that_cannot_be(monkeypatch, text):
     for name in ("SLURM_ARRAY_TASK_ID", "JOB_COMPLETION_INDEX"):
         monkeypatch.delenv(name, raising=False)
@@ -130,8 +145,46 @@ def test_shards_that_cannot_be(monkeypatch, text):
         _shard(text)
 
 
-def test_the_nextflow_pipeline_names_commands_that_exist():
-    text = (TEMPLATES / "main.nf").read_text()
-    assert "oncofm batch study shard-${index} --shard ${index}/${params.shards}" in text
-    assert "oncofm merge ${shards} -o merged" in text
-    assert text.count("{") == text.count("}")
+@pytest.mark.parametrize("version", ["1.29", "1.33"])
+def test_kubernetes_knows_every_field_of_the_job(version):
+    job = yaml.safe_load((TEMPLATES / "kubernetes_job.yaml").read_text())
+    kubernetes_validate.validate(job, version, strict=True)
+
+
+def test_nextflow_knows_every_directive_of_the_pipeline():
+    pipeline = reftrace.Module.from_file(str(TEMPLATES / "main.nf"))
+    assert [process.name for process in pipeline.processes] == ["SHARD", "MERGE"]
+    assert not [unknown for process in pipeline.processes for unknown in process.unknowns]
+    declared = {parameter.name for parameter in pipeline.params}
+    assert set(re.findall(r"params\.(\w+)", (TEMPLATES / "main.nf").read_text())) == declared
+
+
+def test_the_scripts_of_the_nextflow_pipeline(batch, studies, tmp_path):
+    """As Nextflow runs them: each in a folder of its own, that holds links to what it takes."""
+    whole = batch(studies, "whole")
+    program = tmp_path / "oncofm"
+    program.write_text(
+        f'#!/bin/sh\nexec {sys.executable} {HERE / "oncofm_without_network.py"} "$@"\n'
+    )
+    program.chmod(0o755)
+    paths = {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parent)]),
+    }
+
+    def run(script: str, folder: Path, inputs: dict[str, Path], **values: object) -> None:
+        # A Groovy string: ${...} is a value, and a backslash takes the meaning from what follows.
+        text = re.sub(r"(?<!\\)\$\{([\w.]+)\}", lambda found: str(values[found[1]]), script)
+        folder.mkdir()
+        for name, source in inputs.items():
+            (folder / name).symlink_to(source)
+        command = ["bash", "-ue", "-c", re.sub(r"\\(.)", r"\1", text)]
+        subprocess.run(command, cwd=folder, env=os.environ | paths, check=True)
+
+    shard, merge = re.findall(r'"""(.*?)"""', (TEMPLATES / "main.nf").read_text(), re.DOTALL)
+    given = {"params.shards": 2, "params.options": "--time-limit 60", "task.cpus": 1}
+    for index in range(2):
+        run(shard, tmp_path / f"{index}", {"study": studies}, index=index, **given)
+    shards = {f"shard-{index}": tmp_path / f"{index}/shard-{index}" for index in range(2)}
+    run(merge, tmp_path / "merge", shards, shards=" ".join(shards))
+    assert tables_of(tmp_path / "merge" / "merged") == whole.tables

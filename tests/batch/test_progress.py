@@ -1,10 +1,14 @@
 """What people and monitoring see of a batch that runs."""
 
+import io
 import json
+import shutil
+import sys
 
 import pytest
 
 from oncofm.cli.progress import show_batch_progress
+from oncofm.errors import OutputNotWritableError
 from oncofm.workflow.batch.progress import BatchProgress, MetricsFile
 
 
@@ -90,6 +94,30 @@ def test_json_lines_and_metrics_together(tmp_path, capsys):
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["event"] for line in lines] == ["start", "case", "end"]
     assert 'finished_total{state="done"} 1' in (tmp_path / "m.prom").read_text()
+
+
+def test_metrics_that_cannot_be_written(progress, tmp_path, caplog):
+    """At first that is the user's error; later it does not end a batch of weeks."""
+    file = MetricsFile(tmp_path / "metrics" / "oncofm.prom", progress)
+    with pytest.raises(OutputNotWritableError, match=r"oncofm\.prom cannot be written"):
+        file.refresh(at_once=True)
+    (tmp_path / "metrics").mkdir()
+    file = MetricsFile(tmp_path / "metrics" / "oncofm.prom", progress)
+    file.refresh(at_once=True)
+    shutil.rmtree(tmp_path / "metrics")
+    file.refresh(at_once=True)
+    assert "oncofm.prom cannot be written" in caplog.text
+
+
+def test_progress_that_nobody_reads(monkeypatch):
+    class Closed(io.StringIO):
+        def write(self, _):
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stdout", Closed())
+    said = pytest.raises(OutputNotWritableError, match=r"Nobody reads .* go on with --resume\.")
+    with show_batch_progress(True, None) as report, said:
+        report({"event": "start", "n_cases": 1, "n_before": 0})
 
 
 def test_a_log_gets_a_line_now_and_then(tmp_path, capsys):

@@ -12,6 +12,7 @@ import zlib
 import pydicom
 import pytest
 from orthanc import run_orthanc
+from ports import free_port
 from pydicom.uid import DeflatedExplicitVRLittleEndian, JPEG2000Lossless
 from studies import write_study
 from tools import require_tool
@@ -27,6 +28,7 @@ from web_server import (
     run_web_server,
 )
 
+from oncofm.dicomweb import connection
 from oncofm.dicomweb.address import Resource, is_url, parse_resource
 from oncofm.dicomweb.fetch import fetch
 from oncofm.dicomweb.search import find_series, find_studies
@@ -41,7 +43,7 @@ from oncofm.errors import (
 )
 
 UIDS = ("1.9.1", "1.9.2", "1.9.3")
-FAST = {"timeout_s": 2.0, "attempts": 3, "backoff_s": 1.0}
+FAST = {"timeout_s": 60.0, "attempts": 3, "backoff_s": 1.0}
 
 
 @pytest.fixture
@@ -264,24 +266,31 @@ def test_never_well(web, tmp_path):
 
 
 def test_nobody_there(tmp_path):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    server = Server(f"http://127.0.0.1:{port}/x", limits=Limits(attempts=1))
+    server = Server(f"http://127.0.0.1:{free_port()}/x", limits=Limits(attempts=1))
     with pytest.raises(WebUnavailableError, match=r"does not answer \(Connection refused\)"):
         fetch(server, Resource(server.url, "1.2", "1.3"), tmp_path)
 
 
-def test_silent(web, tmp_path):
-    web.wrong[SERIES_PATH] = [Reply(b"x" * 9, n_sent=1, act=lambda handler: time.sleep(2))]
-    fails(
-        Fetching(web, tmp_path, timeout_s=0.3, attempts=1),
-        "ended in the middle",
-        error=WebUnavailableError,
-    )
+def test_silent(web, tmp_path, monkeypatch):
+    over = threading.Event()
+    web.wrong[SERIES_PATH] = [Reply(b"x" * 9, n_sent=1, act=lambda handler: over.wait(60))]
+    opened = connection._open
+
+    def open_and_hurry(*arguments):
+        """Be patient until the answer has begun, however slow the machine is."""
+        response = opened(*arguments)
+        if arguments[0].endswith(SERIES_PATH):
+            response.fp.raw._sock.settimeout(0.3)
+        return response
+
+    monkeypatch.setattr(connection, "_open", open_and_hurry)
+    fails(Fetching(web, tmp_path, attempts=1), "ended in the middle", error=WebUnavailableError)
+    over.set()
 
 
-def trickle(send, n=100):
-    for _ in range(n):
+def trickle(send):
+    """Send bytes until nobody takes them any more, or for five minutes."""
+    for _ in range(6000):
         try:
             send(b"x")
         except OSError:
@@ -298,7 +307,7 @@ def test_a_body_in_drops(web, tmp_path):
         "took longer than 0.4 s",
         error=WebUnavailableError,
     )
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 200
 
 
 def test_a_header_in_drops(tmp_path):
@@ -390,9 +399,13 @@ def test_no_tls_where_it_is_expected(web, tmp_path):
 
 def test_no_http(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        threading.Thread(
-            target=lambda: listener.accept()[0].sendall(b"220 mail\r\n\r\n"), daemon=True
-        ).start()
+
+        def greet():
+            with listener.accept()[0] as client:
+                client.recv(1000)
+                client.sendall(b"220 mail\r\n\r\n")
+
+        threading.Thread(target=greet, daemon=True).start()
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         with pytest.raises(WebAnswerError, match="does not speak HTTP"):
             fetch(Server(url), Resource(url, "1.2", "1.3"), tmp_path)

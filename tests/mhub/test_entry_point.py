@@ -258,7 +258,7 @@ def test_an_open_pipe_does_not_make_it_wait(tmp_path):
         text=True,
         env=os.environ | {"ONCOFM_HOME": "/nonexistent", "ONCOFM_WEIGHTS": ""},
     ) as process:
-        assert process.wait(60) == 1
+        assert process.wait(600) == 1
         assert "The weights of fmcib are neither in" in process.stderr.read()
 
 

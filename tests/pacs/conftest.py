@@ -6,7 +6,10 @@ import urllib.request
 import pytest
 from orthanc import run_orthanc
 from postgres import run_postgres
+from pynetdicom.association import Association
 from studies import write_study
+
+from oncofm.pacs import send_commitment, send_dicom
 
 
 @pytest.fixture(scope="session")
@@ -26,8 +29,23 @@ def orthanc(one_orthanc):
     """A server that holds nothing."""
     for patient in json.loads(one_orthanc.get("/patients")[1]):
         request = urllib.request.Request(f"{one_orthanc.http}/patients/{patient}", method="DELETE")
-        urllib.request.urlopen(request, timeout=10).close()
+        urllib.request.urlopen(request, timeout=180).close()
     return one_orthanc
+
+
+@pytest.fixture
+def hasty(monkeypatch):
+    """Peers have all the time to accept an association, and little to answer on it."""
+    open_association = send_dicom.open_association
+
+    def open_hastily(*arguments):
+        association = open_association(*arguments)
+        if isinstance(association, Association):
+            association.dimse_timeout = 0.2
+        return association
+
+    for module in (send_dicom, send_commitment):
+        monkeypatch.setattr(module, "open_association", open_hastily)
 
 
 @pytest.fixture(scope="session")

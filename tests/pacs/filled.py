@@ -58,6 +58,7 @@ def filled_node(folder: Path) -> Iterator[SimpleNamespace]:
             spool=Spool(config.node.folder / "spool", 1),
             runner=SimpleNamespace(is_ready=True),
             is_alive=True,
+            can_note=True,
             is_ready=True,
             receiver=SimpleNamespace(
                 counts={"stored": 28, "refused": 1, "own": 0, "associations_refused": 3},

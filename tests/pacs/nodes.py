@@ -1,7 +1,6 @@
 """Nodes for tests: a configuration, a runner without a network, a clock that tests set."""
 
 import os
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterable
@@ -11,6 +10,7 @@ from pathlib import Path
 import pydicom
 import yaml
 from fakes import VoxelEncoder
+from ports import free_port
 from pydicom.uid import generate_uid
 from tools import require_tool
 
@@ -20,6 +20,8 @@ from oncofm.pacs.node import Node, open_node
 
 TITLE, PEER = "ONCOFM", "STORESCU"
 START = 1_800_000_000.0
+PATIENCE_S = 300.0
+"""How long tests wait for what is to happen in a moment: no machine is slower than that."""
 
 
 class FakeClock:
@@ -50,11 +52,6 @@ class RunnerHere:
 
     def stop(self) -> None:
         pass
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
 
 
 def config_text(folder: Path, destinations: dict, **sections) -> dict:
@@ -95,7 +92,7 @@ def pacs(port: int, title: str = "ORTHANC") -> dict:
         "port": port,
         "ae_title": title,
         "calling_ae_title": TITLE,
-        "timeout_s": 5,
+        "timeout_s": 60,
     }
 
 
@@ -122,10 +119,12 @@ class TestNode:
 
     @property
     def audit(self) -> str:
-        return (self.node.config.node.folder / "audit.jsonl").read_text()
+        """The log, but for a line that is being written."""
+        text = (self.node.config.node.folder / "audit.jsonl").read_text()
+        return text[: text.rfind("\n") + 1]
 
-    def wait(self, is_there: Callable[[], object], patience_s: float = 30.0) -> None:
-        end = time.monotonic() + patience_s
+    def wait(self, is_there: Callable[[], object]) -> None:
+        end = time.monotonic() + PATIENCE_S
         while time.monotonic() < end:
             if is_there():
                 return
@@ -135,10 +134,14 @@ class TestNode:
     def wait_for(self, *states: str) -> None:
         self.wait(lambda: self.study.state in states and not self.study.fresh)
 
+    @property
+    def n_indexed(self) -> int:
+        """How many objects are in the books."""
+        return self.node.database.rows("SELECT count(*) FROM objects WHERE present")[0][0]
+
     def indexed(self, n: int) -> None:
         """Wait until so many objects are in the books."""
-        count = "SELECT count(*) FROM objects WHERE present"
-        self.wait(lambda: self.node.database.rows(count) == [(n,)])
+        self.wait(lambda: self.n_indexed == n)
 
 
 def push(port: int, files: Iterable[Path], *options: str) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from nodes import free_port
+from ports import free_port
 from tools import require_tool
 
 NOBODY = 65534
@@ -52,7 +52,7 @@ class Postgres:
     def stop(self) -> None:
         """Stop it, whoever is connected."""
         self._process.send_signal(signal.SIGINT)
-        self._process.communicate(timeout=30)
+        self._process.communicate(timeout=180)
 
     def restart(self) -> None:
         """Cut all connections."""

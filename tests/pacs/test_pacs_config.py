@@ -1,6 +1,7 @@
 """The configuration: what is wrong is said with its line."""
 
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -57,21 +58,37 @@ def test_good(tmp_path):
         ("port: 4242", "port: 70000", r"line 9: destinations.PACS.dicom.port: .* less than"),
         ("port: 4242", "port: '4242'", r"line 9: .*valid integer"),
         ("per: component", "per: lesion", "line 17: rules.0.settings.per: Input should be"),
-        ("per: component", "pre: component", r"line 17: .*Extra inputs are not permitted"),
+        ("per: component", "pre: component", r"line 17: .*there is no such key; see the docs"),
         ("per: component", "jitter: 3", r"line 16: .*say how stable predictions are"),
         ("per: component", "sr: none", r"line 16: .*a node sends reports"),
         ("per: component", "sr_features: much", "line 17: "),
         ("[ONCOFM]\n", "[ONCOFM-WITH-A-LONG-TITLE]\n", r"line 3: .*1 to 16 printable"),
         ("  peers: [SCANNER]\n", "", r"line 1: node: name the AE titles of the peers"),
-        ("destinations: [PACS]", "destinations: [RACS]", "which is no destination"),
+        (
+            "destinations: [PACS]",
+            "destinations: [RACS]",
+            "line 15: rules.0.destinations: RACS is no destination",
+        ),
         ("destinations: [PACS]", "destinations: []", "has no destination and is no shadow"),
-        ("{modality: [CT]", "{called: [OTHER]", "matches OTHER, which the node is not"),
+        (
+            "{modality: [CT]",
+            "{called: [OTHER]",
+            "line 14: rules.0.match: OTHER is no AE title of the node",
+        ),
         ("- name: lung", "- name: lung cancer", "line 13: "),
         ("- name: lung", "- name: lung\n    force_s: 10", "force_s must be longer"),
         ("type: dicom", "type: ftp", "line 6: destinations.PACS"),
         ("peers: [SCANNER]", "peers: [SCANNER", "line 5: .*mend the YAML"),
         ("peers: [SCANNER]", "peers: [SCANNER]\n  peers: []", "line 5: peers is there twice"),
         ("folder: node", "folder: node\n  min_free_mb: .nan", "line 3: node.min_free_mb"),
+        ("folder: node", "folder: node\n  idle_s: .inf", "line 3: node.idle_s: .*finite"),
+        ("folder: node", "folder: ~/node", "line 2: node.folder: a path is written out"),
+        ("rules:", "model: {device: tpu}\nrules:", "line 12: model.device: .*cuda"),
+        ("folder: node", "folder: 12", "line 2: node.folder: it must be a path"),
+        ("peers: [SCANNER]", "peers: SCANNER", "line 4: node.peers: it must be a list"),
+        ("    host: ", "    #", "line 6: destinations.PACS.dicom.host: it must be given"),
+        ("type: dicom", "#", "line 6: destinations.PACS: its type must be given"),
+        ("- name: lung", "- require: [ct]\n    name: lung", "line 13: rules.0.require.0"),
         (
             "port: 4242",
             "port: 4242\n    commitment: true",
@@ -130,3 +147,13 @@ def test_two_rules_of_a_name(tmp_path):
     content["rules"] *= 2
     with pytest.raises(PacsConfigError, match="two rules are called lesions"):
         read(tmp_path, yaml.safe_dump(content))
+
+
+def test_aliases_of_aliases(tmp_path):
+    letters = "abcdefghijklmnop"
+    text = "a: &a [x]\n" + "".join(
+        f"{after}: &{after} [{', '.join([f'*{before}'] * 9)}]\n"
+        for before, after in pairwise(letters)
+    )
+    with pytest.raises(PacsConfigError, match="line 1: a: there is no such key"):
+        read(tmp_path, text + GOOD)

@@ -1,5 +1,6 @@
 """A study as a folder, for whoever has to look into it."""
 
+import gzip
 import json
 import urllib.request
 
@@ -234,14 +235,18 @@ def test_rotated_and_damaged_log(ended, tmp_path):
     log = config.node.folder / "audit.jsonl"
     before = log.read_text()
     try:
-        log.rename(f"{log}.1")
+        log.unlink()
+        packed = gzip.compress(before.encode())
+        log.with_name("audit.jsonl.2.gz").write_bytes(packed)
+        log.with_name("audit.jsonl.3.gz").write_bytes(packed[:-20])  # still being written
         log.write_text(
             f'{{"event": "later", "study": "{uid}"}}\n[]\nnull\n"{uid}"\n{{"half": \n\xff'
         )
         command(ended, "export", uid, "--to", tmp_path / "out")
     finally:
         log.write_text(before)
-        log.with_name("audit.jsonl.1").unlink()
+        for number in (2, 3):
+            log.with_name(f"audit.jsonl.{number}.gz").unlink()
     lines = (tmp_path / "out" / uid / "audit.jsonl").read_text().splitlines()
     assert json.loads(lines[0])["event"] == "study"
     assert json.loads(lines[-1])["event"] == "later"

@@ -50,11 +50,14 @@ def cut_after(port: int, n_bytes: int):
         def forward():
             sender = server.accept()[0]
             node = socket.create_connection(("127.0.0.1", port))
-            threading.Thread(target=answer, args=(node, sender), daemon=True).start()
+            answering = threading.Thread(target=answer, args=(node, sender), daemon=True)
+            answering.start()
             left = n_bytes
             while left and (data := sender.recv(min(left, 65536))):
                 node.sendall(data)
                 left -= len(data)
+            node.shutdown(socket.SHUT_RD)  # who reads from it would keep it open
+            answering.join()
             for one in (node, sender):
                 one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 one.close()
@@ -76,7 +79,7 @@ def test_a_sender_that_dies_in_the_middle_of_an_object(node, study, tmp_path):
     with cut_after(node.port, 1_500_000) as port:
         assert acknowledged(send(port, *files)) == 2
     node.indexed(2)
-    time.sleep(0.2)
+    node.wait(lambda: not node.node.receiver._ae.active_associations)
     folder = node.node.config.node.folder / "spool"
     assert [path.suffix for path in folder.rglob("*.*")] == [".dcm"] * 2
     assert acknowledged(send(node.port, *files)) == 4  # the first two once more
@@ -99,9 +102,9 @@ def test_a_database_on_a_full_disk(node, study):
         answers = done.stdout + done.stderr
         if not acknowledged(done):
             break
-        time.sleep(0.3)
+        node.wait(lambda n=n_acknowledged: not node.node.is_ready or node.n_indexed == n)
     assert "OutOfResources" in answers.replace(" ", "")
-    assert '"error": "OperationalError"' in node.audit
+    node.wait(lambda: '"error": "OperationalError"' in node.audit)
     assert "The database cannot be written; free space." in node.audit
     assert len(node.spooled) == n_acknowledged < 24
     assert not node.node.is_ready
@@ -131,16 +134,17 @@ def test_a_commit_that_fails_leaves_nothing_half_done(node, study):
 
 
 @pytest.mark.parametrize("jump_s", [-1e9, 1e9])
-def test_the_clock_of_the_machine_is_set_while_the_node_runs(config, study, monkeypatch, jump_s):
+def test_the_clock_of_the_machine_is_set_while_the_node_runs(tmp_path, study, monkeypatch, jump_s):
     clock = steady_clock()
+    config = make_config(tmp_path, {}, rules=[{**QUIET[0], "quiet_s": 3600}])
     with running(config, clock) as node:
         now = time.time()
         monkeypatch.setattr(time, "time", lambda: now + jump_s)
         send(node.port, *study.ct_files)
         node.indexed(24)
-        time.sleep(0.5)
+        node.node.studies.tick()
         assert node.study.state == "received"  # neither forced, nor never complete
-        assert abs(node.study.last_at - now) < 60
+        assert abs(node.study.last_at - now) < 3600
         database = node.node.database
         database.execute("UPDATE studies SET state = 'quarantined', fresh = 0")
         requeue(database, node.study.study_uid, time.time())  # as a command in another process

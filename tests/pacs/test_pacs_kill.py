@@ -11,11 +11,12 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pydicom
 import pytest
-from nodes import PEER, TITLE, make_config, pacs
+from nodes import PATIENCE_S, PEER, TITLE, make_config, pacs
 from pynetdicom import AE
 from pynetdicom.presentation import build_context
 from studies import write_study
@@ -74,6 +75,7 @@ def streams(tmp_path_factory) -> list[list[Path]]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(7200)
 def test_kill_at_random_moments(tmp_path, streams, orthanc):
     rng = random.Random(2)
     config = make_config(
@@ -93,14 +95,15 @@ def test_kill_at_random_moments(tmp_path, streams, orthanc):
         for scanner in scanners:
             scanner.start()
         try:
+            _wait(lambda: any(scanner.acknowledged for scanner in scanners))
             for _ in range(N_KILLS):
                 time.sleep(rng.uniform(0.1, 1.5))
                 os.kill(pid, signal.SIGKILL)
-                time.sleep(0.05)
+                _wait(lambda gone=Path(f"/proc/{pid}"): not gone.exists())
                 _check_nothing_lost(config.node.folder, scanners)
                 pid = _start(source)
             for scanner in scanners:
-                scanner.join(60)
+                scanner.join(PATIENCE_S)
                 assert not scanner.is_alive()
             _wait_until_done(config.node.folder)
         finally:
@@ -129,7 +132,7 @@ def _start(source) -> int:
 def _check_nothing_lost(folder: Path, scanners: list[Scanner]) -> None:
     """What was acknowledged is a file that can be read, or was in a job that ended."""
     acknowledged = [uid for scanner in scanners for uid in list(scanner.acknowledged)]
-    with contextlib.closing(sqlite3.connect(folder / "node.sqlite")) as database:
+    with contextlib.closing(sqlite3.connect(folder / "node.sqlite", timeout=60)) as database:
         rows = database.execute("SELECT sop_uid FROM objects WHERE done_file != ''")
         processed = {uid for (uid,) in rows}
     there = {
@@ -141,14 +144,18 @@ def _check_nothing_lost(folder: Path, scanners: list[Scanner]) -> None:
 
 
 def _wait_until_done(folder: Path) -> None:
-    end = time.monotonic() + 60
-    states = []
-    while time.monotonic() < end:
-        with contextlib.closing(sqlite3.connect(folder / "node.sqlite")) as database:
-            states = database.execute(
-                "SELECT state, fresh, reason, message FROM studies"
-            ).fetchall()
-        if len(states) == N_STUDIES and all(row[:2] == ("done", 0) for row in states):
-            return
-        time.sleep(0.2)
-    raise AssertionError(states)
+    def is_done() -> bool:
+        with contextlib.closing(sqlite3.connect(folder / "node.sqlite", timeout=60)) as database:
+            rows = database.execute("SELECT state, fresh, reason, message FROM studies")
+            states[:] = rows.fetchall()
+        return len(states) == N_STUDIES and all(row[:2] == ("done", 0) for row in states)
+
+    states: list[tuple] = []
+    _wait(is_done, states)
+
+
+def _wait(is_there: Callable[[], bool], *said: object) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while not is_there():
+        assert time.monotonic() < end, said
+        time.sleep(0.05)

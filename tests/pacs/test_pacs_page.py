@@ -165,13 +165,17 @@ def test_nothing_yet(tmp_path):
     [
         ({"is_alive": False}, "A part of the node has ended; restart it."),
         ({"runner": None}, "The model is not loaded (yet); the last errors below say why."),
+        (
+            {"can_note": False},
+            "The database cannot be written, and nothing is taken; free space.",
+        ),
         ({"spool": 1e18}, "The disk is below its watermark, and nothing is taken; free space."),
     ],
 )
 def test_why_it_is_not_ready(tmp_path, change, sentence):
     with filled_node(tmp_path) as node:
         node.is_ready = False
-        node.is_alive = "is_alive" not in change
+        node.is_alive, node.can_note = "is_alive" not in change, "can_note" not in change
         node.runner.is_ready = "runner" not in change
         node.spool._min_free_bytes = change.get("spool", 1)
         page = parse(node.monitor.answer("/").text.replace(ICON, ""))
@@ -261,7 +265,7 @@ def chromium(folder, url: str, *flags: str, wait_ms: int = 1000) -> subprocess.C
         capture_output=True,
         text=True,
         check=True,
-        timeout=120,
+        timeout=600,
     )
 
 

@@ -1,8 +1,10 @@
 """Rules, and the answer of `oncofm pacs test-rules`."""
 
+import pydicom
 import pytest
 import yaml
 from nodes import config_text, pacs
+from pydicom.uid import MRImageStorage
 from typer.testing import CliRunner
 
 from oncofm.cli.pacs import app
@@ -83,6 +85,22 @@ def test_command_says_what_is_missing(config_file, study, tmp_path):
     assert "it waits: no SEG or RTSTRUCT has come" in done.output
 
 
+def test_command_says_what_is_not_taken(config_file, study, tmp_path):
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    mr = pydicom.dcmread(study.ct_files[0])
+    mr.SOPClassUID, mr.Modality = MRImageStorage, "MR"
+    mr.save_as(folder / "mr.dcm")
+    arguments = ["test-rules", str(folder), "--config", str(config_file)]
+    done = CliRunner().invoke(app, arguments)
+    assert ": 0 objects, and 1 that the node does not take\n  nothing is done" in done.output
+    (folder / "ct.dcm").write_bytes(study.ct_files[1].read_bytes())
+    done = CliRunner().invoke(app, arguments)
+    assert ": 1 objects, and 1 that the node does not take\n" in done.output
+
+
 def test_command_without_dicom(config_file, tmp_path):
-    done = CliRunner().invoke(app, ["test-rules", str(tmp_path), "--config", str(config_file)])
-    assert isinstance(done.exception, InputNotFoundError)
+    for name in (".", "pacs.yml", "none"):
+        arguments = ["test-rules", str(tmp_path / name), "--config", str(config_file)]
+        done = CliRunner().invoke(app, arguments)
+        assert isinstance(done.exception, InputNotFoundError)

@@ -14,15 +14,16 @@ import zlib
 
 import pydicom
 import pytest
-from nodes import PEER, TITLE, free_port, make_config, push, running
+from nodes import PATIENCE_S, PEER, TITLE, free_port, make_config, push, running
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 from pynetdicom import AE
+from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dsutils import encode
 from pynetdicom.presentation import build_context
 from tools import require_tool
 
-from oncofm.pacs.errors import ObjectRefusedError
+from oncofm.pacs.errors import NodeError, ObjectRefusedError
 from oncofm.pacs.objects import check_inflated, loggable, read_facts
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -37,13 +38,19 @@ def node(tmp_path):
 
 
 def echo(port: int, *options: str) -> subprocess.CompletedProcess:
-    command = [require_tool("echoscu"), "-to", "5", *options, "127.0.0.1", str(port)]
+    command = [require_tool("echoscu"), "-to", "60", *options, "127.0.0.1", str(port)]
     return subprocess.run(command, capture_output=True, text=True)
 
 
 def events(node, name: str) -> list[dict]:
-    lines = [json.loads(line) for line in node.audit.splitlines()]
-    return [line for line in lines if line["event"] == name]
+    """What the log says of an event, once it says anything: a peer may hear of it earlier."""
+
+    def found() -> list[dict]:
+        lines = [json.loads(line) for line in node.audit.splitlines()]
+        return [line for line in lines if line["event"] == name]
+
+    node.wait(found)
+    return found()
 
 
 def assert_alive(node) -> None:
@@ -64,6 +71,15 @@ def store(port: int, dataset: pydicom.Dataset, syntax: str = ExplicitVRLittleEnd
 
 def ct(study) -> pydicom.Dataset:
     return pydicom.dcmread(study.ct_files[0])
+
+
+def associate(node) -> Association:
+    """Open an association whose answers are for the test: the library takes none."""
+    contexts = [build_context(CT, ExplicitVRLittleEndian)]
+    association = AE(PEER).associate("127.0.0.1", node.port, contexts, ae_title=TITLE)
+    association._reactor_checkpoint.clear()
+    node.wait(lambda: association._is_paused)
+    return association
 
 
 def test_unknown_caller(node):
@@ -104,7 +120,7 @@ def test_other_classes_are_not_negotiated(node):
 
 @pytest.mark.parametrize("length", [300_000_000, 0xFFFFFFFF])
 def test_oversized_pdu(node, length):
-    with socket.create_connection(("127.0.0.1", node.port), timeout=5) as peer:
+    with socket.create_connection(("127.0.0.1", node.port), timeout=PATIENCE_S) as peer:
         peer.sendall(struct.pack(">BBL", 1, 0, length) + b"\0" * 1000)
         answer = peer.recv(100)
         assert answer == b"" or answer[0] == 7  # A-ABORT
@@ -181,10 +197,7 @@ def test_path_like_uid(node, study, keyword, value):
 
 def test_uid_that_is_not_announced(node, study):
     dataset = ct(study)
-    association = AE(PEER).associate(
-        "127.0.0.1", node.port, [build_context(CT, ExplicitVRLittleEndian)], ae_title=TITLE
-    )
-    association._reactor_checkpoint.clear()  # the answers are for this test
+    association = associate(node)
     request = C_STORE()
     request.MessageID, request.Priority = 1, 2
     request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = CT, "1.2.3"
@@ -204,7 +217,7 @@ def test_uid_that_is_not_announced(node, study):
 
 
 def test_bytes_that_are_no_dicom(node):
-    with socket.create_connection(("127.0.0.1", node.port), timeout=5) as peer:
+    with socket.create_connection(("127.0.0.1", node.port), timeout=PATIENCE_S) as peer:
         peer.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 10)
         peer.recv(100)
     assert_alive(node)
@@ -258,10 +271,7 @@ def test_malformed_data_sets(node, study):
     bad = [data[: len(data) // 40] for data in headers]  # cut in the middle of an element
     bad += [headers[1][:start] + nested(20_000), b"\xff" * 1000]
     for n_refused, data in enumerate(bad, start=1):
-        association = AE(PEER).associate(
-            "127.0.0.1", node.port, [build_context(CT, ExplicitVRLittleEndian)], ae_title=TITLE
-        )
-        association._reactor_checkpoint.clear()  # the answers are for this test
+        association = associate(node)
         request = C_STORE()
         request.MessageID, request.Priority = 1, 2
         request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = CT, "1.2.3"
@@ -318,7 +328,7 @@ def certificate(tmp_path_factory):
 def test_tls(tmp_path, certificate, mutual):
     cert, key = map(str, certificate)
     tls = {"certificate": cert, "key": key} | ({"client_ca": cert} if mutual else {})
-    config = make_config(tmp_path, {}, rules=QUIET, node={"tls": tls, "idle_s": 3})
+    config = make_config(tmp_path, {}, rules=QUIET, node={"tls": tls})
     with running(config) as node:
         silent = socket.create_connection(("127.0.0.1", node.port))  # keeps nobody out
         anonymous = ["-aet", PEER, "-aec", TITLE, "+tla", "+cf", cert]
@@ -326,9 +336,16 @@ def test_tls(tmp_path, certificate, mutual):
         assert echo(node.port, *known).returncode == 0
         assert (echo(node.port, *anonymous).returncode == 0) is not mutual
         assert echo(node.port, "-aet", PEER, "-aec", TITLE).returncode != 0  # plain
-        node.wait(lambda: len(events(node, "connection_failed")) >= 1)
+        assert events(node, "connection_failed")
         assert echo(node.port, *known).returncode == 0
         silent.close()
+
+
+def test_tls_with_files_that_cannot_be_used(tmp_path, certificate):
+    files = {"certificate": str(certificate[0]), "key": str(tmp_path / "none.key")}
+    config = make_config(tmp_path / "etc", {}, node={"tls": files}, rules=QUIET)
+    with pytest.raises(NodeError, match=r"none\.key \(No such file or directory\); mend these"):
+        running(config).__enter__()
 
 
 def test_sending_over_tls(tmp_path, study, certificate):
@@ -351,6 +368,7 @@ def test_sending_over_tls(tmp_path, study, certificate):
         "port": port,
         "ae_title": "SAFE",
         "calling_ae_title": TITLE,
+        "timeout_s": 60,
         "tls": {"ca": cert},
     }
     try:

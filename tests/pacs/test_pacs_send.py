@@ -3,16 +3,15 @@
 import http.server
 import socket
 import threading
-import time
 from contextlib import contextmanager
 
 import pytest
 from fakes import VoxelEncoder
-from nodes import free_port, pacs
+from nodes import PATIENCE_S, free_port, pacs
 from pydicom.uid import Comprehensive3DSRStorage, ImplicitVRLittleEndian
-from pynetdicom import AE, evt
+from pynetdicom import AE, build_context, evt
 
-from oncofm.pacs.config import DicomDestination, StowDestination
+from oncofm.pacs.config_peers import DicomDestination, StowDestination
 from oncofm.pacs.database import Delivery
 from oncofm.pacs.jobs import Order, run_order
 from oncofm.pacs.send_dicom import send_dicom
@@ -36,7 +35,7 @@ def report(study, tmp_path_factory) -> Delivery:
 
 
 def to(port: int, **other) -> DicomDestination:
-    return DicomDestination(**(pacs(port, "PEER") | {"timeout_s": 1.0} | other))
+    return DicomDestination(**(pacs(port, "PEER") | other))
 
 
 @contextmanager
@@ -71,18 +70,30 @@ def test_association_rejected(report):
     assert "rejects the association; make ONCOFM known there" in found.message
 
 
-def test_slow(report):
-    def dawdle(event):
-        time.sleep(3)
-        return 0
+def test_association_rejected_for_other_reasons(report):
+    with peer(lambda event: 0) as (port, ae):
+        ae.maximum_associations = 1
+        other = AE("OTHER")
+        held = other.associate("127.0.0.1", port, [build_context(Comprehensive3DSRStorage)])
+        busy = verdict(send_dicom(to(port), [report]))
+        held.release()
+        ae.maximum_associations, ae.require_called_aet = 10, True
+        wrong = verdict(send_dicom(to(port, ae_title="OTHER"), [report]))
+    assert (busy.state, busy.status) == ("pending", "RJ 3/2")
+    assert "it is busy and is asked again" in busy.message
+    assert "rejects the association; mend its AE title" in wrong.message
 
-    with peer(dawdle) as (port, _):
+
+def test_slow(report, hasty):
+    done = threading.Event()
+    with peer(lambda event: done.wait(PATIENCE_S) and 0) as (port, _):
         found = verdict(send_dicom(to(port), [report]))
+        done.set()
     assert found.state == "pending"
-    assert "did not answer in time" in found.message
+    assert "gave no answer" in found.message
 
 
-def test_closing_in_the_middle(report):
+def test_closing_in_the_middle(report, hasty):
     def hang_up(event):
         event.assoc.abort()
         return 0
@@ -180,6 +191,10 @@ FAILED = b'{"00081198": {"vr": "SQ", "Value": [{"00081197": {"vr": "US", "Value"
     [
         (200, b"{}", "sent", "HTTP 200"),
         (202, FAILED, "refused", "A900"),
+        (409, FAILED, "refused", "A900"),
+        (409, FAILED.replace(b"43264", b"42752"), "pending", "A700"),
+        (409, FAILED.replace(b"43264", b"45070"), "sent", "B00E"),  # it has it already
+        (409, b"<html>", "refused", "HTTP 409"),
         (415, b"", "refused", "HTTP 415"),
         (503, b"", "pending", "HTTP 503"),
         (429, b"", "pending", "HTTP 429"),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from nodes import free_port, make_config, pacs, push
+from nodes import PATIENCE_S, free_port, make_config, pacs, push
 from pydicom.config import IGNORE
 from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement
@@ -53,18 +53,18 @@ def test_serve(tmp_path, study, orthanc):
     command = [sys.executable, "-c", MAIN, "serve", "--config", str(tmp_path / "pacs.yml")]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
         try:
-            end = time.monotonic() + 60
+            end = time.monotonic() + PATIENCE_S
             while not is_ready(config.node.status_port) and time.monotonic() < end:
                 time.sleep(0.1)
             push(config.node.port, named(study, tmp_path / "named"))
             started = time.monotonic()
-            while not orthanc.instances and time.monotonic() < started + 60:
+            while not orthanc.instances and time.monotonic() < started + PATIENCE_S:
                 time.sleep(0.02)
             print(f"{time.monotonic() - started:.2f} s from the last object to the report")
             assert len(orthanc.instances) == 1
         finally:
             server.send_signal(signal.SIGTERM)
-        assert server.wait(30) == 0
+        assert server.wait(PATIENCE_S) == 0
         said = server.stderr.read()
         assert "listens on port" in said
         assert CANARY not in said

@@ -13,13 +13,16 @@ from typer.testing import CliRunner
 
 from oncofm.cli.pacs import app
 from oncofm.pacs.care import Housekeeping, requeue
-from oncofm.pacs.config import RetentionSection
-from oncofm.pacs.database import DATABASE_FILE, open_database, sole_node
+from oncofm.pacs.config_node import RetentionSection
+from oncofm.pacs.database import DATABASE_FILE, open_database
 from oncofm.pacs.errors import NodeError
 from oncofm.pacs.history import steps, throughput, troubles
+from oncofm.pacs.lock import is_served, sole_node
 from oncofm.pacs.objects import digest
+from oncofm.pacs.readable import size
 from oncofm.pacs.spool import Spool
-from oncofm.pacs.status import describe_status, is_served, read_status, size
+from oncofm.pacs.status import read_status
+from oncofm.pacs.status_text import describe_status
 
 DAY_S = 86_400.0
 
@@ -180,6 +183,7 @@ def test_requeue_is_now(database):
     deliver(database, 2, "PACS", 9, START, "pending", "", "It does not answer.")
     add_study(database, 3, "done", START)
     database.update(key(3), START, reason="no_rule")
+    database.execute("UPDATE objects SET present = 1 WHERE study_key = ?", key(3))
     assert database.study(key(1)).due_at == LATER
     assert requeue(database, uid(1), START) == "queued"
     assert database.study(key(1)).due_at == 0

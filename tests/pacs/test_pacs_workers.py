@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from nodes import FakeClock, RunnerHere, make_config, push, running
+from nodes import PATIENCE_S, FakeClock, RunnerHere, make_config, push, running
 from studies import write_study
 from typer.testing import CliRunner
 
@@ -21,6 +21,7 @@ from oncofm.pacs.workers import be_worker, is_gone
 
 QUIET = [{"name": "all", "quiet_s": 0.5, "destinations": [], "shadow": True}]
 PROGRAM = str(Path(__file__).parent / "worker_process.py")
+FOR_EVER_S = 3600.0
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,8 @@ class Worker:
     def __init__(self, process: subprocess.Popen) -> None:
         self.process = process
         self.lines: list[str] = []
-        threading.Thread(target=self._read, daemon=True).start()
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
 
     def _read(self) -> None:
         assert self.process.stdout is not None
@@ -54,10 +56,12 @@ class Worker:
 def worker(config, dawdle_s: float = 0.0):
     command = [sys.executable, PROGRAM, str(config.node.folder.parent / "pacs.yml"), str(dawdle_s)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        worker = Worker(process)
         try:
-            yield Worker(process)
+            yield worker
         finally:
             process.kill()
+            worker.reader.join()
 
 
 class Idle(RunnerHere):
@@ -76,8 +80,8 @@ def states(node) -> list[str]:
 def share(config, studies) -> None:
     """Let two workers do three studies, kill the slow one, and let the other take over."""
     clock = FakeClock()
-    with running(config, clock, Idle()) as node, worker(config, 60.0) as slow:
-        node.wait(lambda: slow.is_up, 60)
+    with running(config, clock, Idle()) as node, worker(config, FOR_EVER_S) as slow:
+        node.wait(lambda: slow.is_up)
         push(node.port, [*studies[0].ct_files, studies[0].seg_file])
         node.indexed(9)
         clock.now += 1
@@ -87,17 +91,17 @@ def share(config, studies) -> None:
         node.indexed(27)
         clock.now += 1
         with worker(config) as quick:
-            node.wait(lambda: states(node) == ["done", "done", "running"], 60)
-            assert len(set(quick.taken)) == 2
+            node.wait(lambda: states(node) == ["done", "done", "running"])
+            node.wait(lambda: len(set(quick.taken)) == 2)
             assert not set(quick.taken) & set(slow.taken)
             assert len(slow.taken) == 1
             slow.process.kill()
             node.wait(lambda: states(node) == ["done"] * 3)
-            assert quick.taken[2:] == slow.taken
+            node.wait(lambda: quick.taken[2:] == slow.taken)
             (row,) = node.node.database.studies("study_uid = ?", slow.taken[0])
             assert (row.revision, row.attempts) == (1, 1)
             quick.process.send_signal(signal.SIGTERM)
-            assert quick.process.wait(20) == 0
+            assert quick.process.wait(PATIENCE_S) == 0
         assert '"worker_stopped"' in node.audit
 
 
@@ -141,7 +145,8 @@ def test_a_worker_lives_as_long_as_its_lock(tmp_path):
 
 def test_a_job_that_could_not_be_noted_begins_anew(tmp_path, three, monkeypatch):
     """Nothing may stay running that nobody runs, nor queued that is in no queue."""
-    with running(make_config(tmp_path, {}, rules=QUIET)) as node:
+    keep = {"images_hours": 1}  # or the second job might find nothing
+    with running(make_config(tmp_path, {}, rules=QUIET, retention=keep)) as node:
         real, n_calls = node.node.studies.finish_job, []
 
         def fail_once(*arguments):

@@ -196,6 +196,13 @@ def test_same_lesion_gives_the_same_bytes(tmp_path, cts, volume, seed):
     assert other.SeriesInstanceUID != first.SeriesInstanceUID
 
 
+def test_a_copy_in_another_study_has_a_picture_of_its_own(tmp_path, cts, volume, seed):
+    copies = changed(cts, StudyInstanceUID="1.2.3")
+    here, there = (written(tmp_path, images, volume, seed) for images in (cts[:3], copies))
+    assert here.SeriesInstanceUID != there.SeriesInstanceUID
+    assert here.SOPInstanceUID != there.SOPInstanceUID
+
+
 # --- the patient ---------------------------------------------------------------------------
 
 

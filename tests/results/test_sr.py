@@ -518,6 +518,16 @@ def test_uids_follow_from_what_the_report_says(tmp_path, cts, lesions):
     assert points[1] != instance
 
 
+def test_a_copy_in_another_study_has_a_report_of_its_own(tmp_path, cts, lesions):
+    (copy,) = changed(cts, StudyInstanceUID="1.2.3")
+    here, there = (
+        written(tmp_path, [ct], lesions, PROVENANCE, style="point") for ct in (cts[0], copy)
+    )
+    assert there.StudyInstanceUID == "1.2.3"
+    assert here.SeriesInstanceUID != there.SeriesInstanceUID
+    assert here.SOPInstanceUID != there.SOPInstanceUID
+
+
 @pytest.mark.parametrize("style", STYLES)
 def test_images_and_seg_are_listed_as_evidence(tmp_path, cts, seg, lesions, style):
     report = written(tmp_path, cts, lesions, PROVENANCE, style=style)

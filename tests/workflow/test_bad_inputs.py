@@ -501,6 +501,21 @@ def test_a_disk_that_is_too_small_is_found_before_work(bench, cli, small_disk):
     assert list((small_disk / "out").iterdir()) == []
 
 
+def test_a_disk_without_room_for_key_images(bench, cli, tmp_path, monkeypatch):
+    everything = ["--sr", "both", "--sr-features", "full", "--key-images", "--report"]
+    result = cli("run", bench.good.folder, *everything, tmp_path / "all")
+    assert result.code == 0
+    files = [path for path in (tmp_path / "all").rglob("*") if path.is_file()]
+    needed = sum(path.stat().st_size for path in files)
+    usage = shutil.disk_usage(tmp_path)._replace(free=needed)
+    monkeypatch.setattr("oncofm.workflow.write.shutil.disk_usage", lambda _: usage)
+    assert cli("run", bench.good.folder, tmp_path / "tables").code == 0
+    refused = cli("run", bench.good.folder, *everything, tmp_path / "none")
+    assert refused.code == 1
+    assert "the results of 3 lesions need up to" in refused.stderr
+    assert list((tmp_path / "none").iterdir()) == []
+
+
 def test_a_disk_that_fills_up_during_the_run(bench, cli, small_disk, monkeypatch):
     monkeypatch.setattr("oncofm.workflow.write.check_free_space", lambda *_: None)
     (small_disk / "other").write_bytes(bytes(900 * 1024))

@@ -7,31 +7,27 @@ patient data.
 """
 
 import hashlib
-import io
 import os
-import pickle
 import sqlite3
 import stat
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from oncofm.errors import BatchError, InputNotFoundError, UnreadableFileError
 from oncofm.imaging.scan import (
     NOT_DICOM,
     DicomScan,
     InstanceRecord,
-    SeriesRecord,
     SkippedFile,
     group_instances,
     scan_dicom,
 )
-from oncofm.imaging.sources import FileSource, open_member
 from oncofm.seeds.references import referenced_series
 from oncofm.workflow.batch.items import Item, as_text
+from oncofm.workflow.batch.packed import pack, unpack
+from oncofm.workflow.batch.places import NAMED, Place, connected, item_id_of
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS folders (path BLOB PRIMARY KEY, fingerprint TEXT NOT NULL);
@@ -46,24 +42,8 @@ CREATE TABLE IF NOT EXISTS studies (
 );
 """
 """Paths are bytes, as file systems have them: not every name is a text."""
-_NAMED = "named "
 _ANNOTATIONS = ("SEG", "RTSTRUCT", "SR")
 _FOLDERS_AT_A_TIME = 64
-
-
-@dataclass(frozen=True)
-class _Place:
-    """The files of one study in one folder; or those of no study, but with a name in common.
-
-    Files that are no DICOM have no study; those of points, which may be named after a series, are
-    kept apart by ``named `` and that name in its place.
-    """
-
-    path: str
-    study_uid: str
-    series_uids: frozenset[str]
-    referenced_uids: frozenset[str]
-    identity: str
 
 
 def catalog_items(
@@ -97,14 +77,15 @@ def catalog_items(
         with closing(sqlite3.connect(catalog, timeout=30)) as database:
             _prepare(database)
             _update(database, root, catalog.parent, report)
-            groups = _connected(_places(database))
+            groups = connected(_places(database))
             return [
                 _item(position, group, catalog)
-                for position, group in enumerate(sorted(groups, key=_item_id))
+                for position, group in enumerate(sorted(groups, key=item_id_of))
             ]
     except sqlite3.Error as error:
         raise BatchError(
-            f"The catalog {catalog} cannot be used ({error}); delete it, and it is made anew."
+            f"The catalog {catalog} cannot be used ({error}); free space, or delete it, and it "
+            "is made anew."
         ) from error
 
 
@@ -200,11 +181,11 @@ def _scan_folder(
             os.fsencode(folder),
             study_uid,
             " ".join(sorted({instance.series_uid for instance in instances})),
-            study_uid.removeprefix(_NAMED)
-            if study_uid.startswith(_NAMED)
+            study_uid.removeprefix(NAMED)
+            if study_uid.startswith(NAMED)
             else " ".join(sorted(_references(instances))),
             _digest([(name, *_facts_of(name, facts)) for name in names]),
-            _pack(DicomScan(group_instances(instances), skipped)),
+            pack(DicomScan(group_instances(instances), skipped)),
         )
         for study_uid, instances, skipped, names in _by_study(scan)
     ]
@@ -271,7 +252,7 @@ def _name_of_points(file: SkippedFile) -> str:
     name = os.path.basename(file.name)  # noqa: PTH119
     if file.reason != NOT_DICOM or not name.endswith(".json"):
         return ""
-    return _NAMED + as_text(name.removesuffix(".json").removesuffix(".mrk"))
+    return NAMED + as_text(name.removesuffix(".json").removesuffix(".mrk"))
 
 
 def _references(instances: Iterable[InstanceRecord]) -> set[str]:
@@ -291,63 +272,21 @@ def _digest(facts: Iterable[tuple]) -> str:
 # --- from places to items -----------------------------------------------------------------
 
 
-def _places(database: sqlite3.Connection) -> list[_Place]:
+def _places(database: sqlite3.Connection) -> list[Place]:
     rows = database.execute(
         "SELECT path, study_uid, series_uids, referenced_uids, identity FROM studies"
     )
     return [
-        _Place(
-            os.fsdecode(path), study, frozenset(own.split()), frozenset(others.split()), identity
-        )
+        Place(os.fsdecode(path), study, frozenset(own.split()), frozenset(others.split()), identity)
         for path, study, own, others, identity in rows
     ]
 
 
-def _connected(places: Iterable[_Place]) -> list[list[_Place]]:
-    """Group the places of one study, and of studies that refer to each other's series."""
-    places = list(places)
-    parent = list(range(len(places)))
-
-    def root(index: int) -> int:
-        while parent[index] != index:
-            parent[index] = parent[parent[index]]
-            index = parent[index]
-        return index
-
-    owner: dict[str, int] = {}
-    for index, place in enumerate(places):
-        names = [f"series {uid}" for uid in place.series_uids]
-        if _is_study(place):
-            names.append(f"study {place.study_uid}")
-        for name in names:
-            parent[root(index)] = root(owner.setdefault(name, index))
-    for index, place in enumerate(places):
-        names = [f"series {uid}" for uid in place.referenced_uids if f"series {uid}" in owner]
-        if not names and not _is_study(place):
-            # They have nothing to do with each other, but for lying in one folder.
-            names = [f"folder {place.path}"]
-        for name in names:
-            parent[root(index)] = root(owner.setdefault(name, index))
-    groups: dict[int, list[_Place]] = {}
-    for index, place in enumerate(places):
-        groups.setdefault(root(index), []).append(place)
-    return list(groups.values())
-
-
-def _item_id(group: Sequence[_Place]) -> str:
-    uids = [place.study_uid for place in group if _is_study(place)]
-    return min(uids) if uids else as_text(group[0].path)
-
-
-def _is_study(place: _Place) -> bool:
-    return place.study_uid != "" and not place.study_uid.startswith(_NAMED)
-
-
-def _item(position: int, group: Sequence[_Place], catalog: Path) -> Item:
+def _item(position: int, group: Sequence[Place], catalog: Path) -> Item:
     ordered = sorted(group, key=lambda place: (place.path, place.study_uid))
     return Item(
         position=position,
-        item_id=_item_id(group),
+        item_id=item_id_of(group),
         identity=_digest((place.path, place.study_uid, place.identity) for place in ordered),
         catalog=catalog,
         places=tuple((place.path, place.study_uid) for place in ordered),
@@ -368,7 +307,7 @@ def read_scan(catalog: Path, places: Iterable[tuple[str, str]]) -> DicomScan:
     query = "SELECT scan FROM studies WHERE path = ? AND study_uid = ?"
     with closing(sqlite3.connect(f"{catalog.absolute().as_uri()}?mode=ro", uri=True)) as database:
         scans = [
-            _unpack(database.execute(query, (os.fsencode(path), study_uid)).fetchone()[0])
+            unpack(database.execute(query, (os.fsencode(path), study_uid)).fetchone()[0])
             for path, study_uid in places
         ]
     instances = (
@@ -380,49 +319,3 @@ def read_scan(catalog: Path, places: Iterable[tuple[str, str]]) -> DicomScan:
     return DicomScan(
         group_instances(instances), tuple(file for scan in scans for file in scan.skipped)
     )
-
-
-def _pack(scan: DicomScan) -> bytes:
-    """Make a scan small; records of one series have nearly everything in common."""
-    # Errors as their text: other libraries change how exceptions are pickled.
-    skipped = [(file.name, file.reason, file.error and str(file.error)) for file in scan.skipped]
-    return zlib.compress(pickle.dumps((scan.series, skipped), protocol=5), 1)
-
-
-def _unpack(data: bytes) -> DicomScan:
-    try:
-        series, skipped = _Records(io.BytesIO(zlib.decompress(data))).load()
-        files = tuple(
-            SkippedFile(name, reason, None if text is None else UnreadableFileError(text))
-            for name, reason, text in skipped
-        )
-        return DicomScan(series, files)
-    except Exception as error:
-        raise BatchError(
-            f"The catalog of this batch is damaged ({type(error).__name__}: {error}); delete "
-            "catalog.sqlite, and it is made anew."
-        ) from error
-
-
-class _Records(pickle.Unpickler):
-    """Makes what `_pack` packs and nothing else, as a catalog may come from anybody."""
-
-    def find_class(self, module_name: str, global_name: str) -> Any:
-        try:
-            return _PACKED[module_name, global_name]
-        except KeyError:
-            raise pickle.UnpicklingError(
-                f"{module_name}.{global_name} has no place in it"
-            ) from None
-
-
-_PACKED = {
-    (each.__module__, each.__qualname__): each
-    for each in (
-        SeriesRecord,
-        InstanceRecord,
-        FileSource,
-        type(Path()),
-        open_member,
-    )
-}

@@ -6,6 +6,7 @@ this order, so a file that the ledger does not know is left over from a process 
 
 import fcntl
 import json
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -36,6 +37,7 @@ CREATE TABLE IF NOT EXISTS items (
     finished_at TEXT NOT NULL
 );
 CREATE TABLE IF NOT EXISTS parts (part INTEGER PRIMARY KEY, files TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS reports (case_id TEXT PRIMARY KEY, item_id TEXT NOT NULL);
 """
 
 
@@ -118,6 +120,22 @@ class Ledger:
         """Look up what was noted about the batch as a whole."""
         row = self._database.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
         return row[0] if row else None
+
+    def reporting_item(self, case_id: str) -> str | None:
+        """Look up which item of the newest plan has the reports that are called by a case."""
+        row = self._database.execute(
+            "SELECT item_id FROM reports JOIN items USING (item_id) "
+            "WHERE case_id = ? AND position >= 0",
+            (case_id,),
+        ).fetchone()
+        return row[0] if row else None
+
+    def note_reports(self, items: Mapping[str, str]) -> None:
+        """Note which items have the reports that are called by some cases."""
+        with self._database:
+            self._database.executemany(
+                "INSERT OR REPLACE INTO reports VALUES (?, ?)", list(items.items())
+            )
 
     def note(self, **facts: str) -> None:
         """Note facts about the batch as a whole."""
@@ -217,7 +235,7 @@ def read_ledger(folder: Path) -> Iterator[Ledger]:
         If there is none, or it cannot be used.
     """
     path = folder / LEDGER_FILE
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113 - unlike Path.is_file it raises nothing
         raise BatchError(f"{folder} holds no batch; name the output folder of `oncofm batch`.")
     with _connect(path, "ro") as database:
         ledger = Ledger(database)
@@ -235,7 +253,8 @@ def _connect(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
             database.close()
     except sqlite3.Error as error:
         raise BatchError(
-            f"The ledger {path} cannot be used ({error}); free space, or restore it from a copy."
+            f"The ledger {path} cannot be used ({error}); free space, mend its "
+            "permissions, or restore it from a copy."
         ) from error
 
 

@@ -21,6 +21,8 @@ from oncofm.seeds.table import (
 from oncofm.workflow.batch.items import Item, as_text
 
 CASE_COLUMN, SEEDS_COLUMN = "case_id", "seeds_path"
+_LONGEST_NAME, _SHOWN = 4096, 64
+"""Characters: of a path on Linux, and what is left of a longer one."""
 SUFFIXES = (".csv", ".jsonl", ".ndjson", ".parquet")
 
 
@@ -52,11 +54,13 @@ def manifest_items(path: Path, fetched: Path | None = None) -> list[Item]:
         If it cannot be parsed.
     """
     columns = read_table_columns(path)
-    if IMAGE_COLUMN not in columns or not columns[IMAGE_COLUMN]:
+    if IMAGE_COLUMN not in columns:
         raise BatchError(
-            f"The manifest {path} has no rows or no column {IMAGE_COLUMN}; add an image to each "
-            "row."
+            f"The manifest {path} has no column {IMAGE_COLUMN}; add it, and set columns apart by "
+            "commas."
         )
+    if not columns[IMAGE_COLUMN]:
+        raise BatchError(f"The manifest {path} has no rows; add one for each image.")
     items = [
         _item(position, item_id, rows, columns, path)
         for position, (item_id, rows) in enumerate(_rows_by_item(columns).items())
@@ -71,8 +75,16 @@ def _rows_by_item(columns: dict[str, list]) -> dict[str, list[int]]:
     images = columns[IMAGE_COLUMN]
     names = columns.get(CASE_COLUMN, [None] * len(images))
     for row, (name, image) in enumerate(zip(names, images, strict=True)):
-        rows.setdefault(_text(name) or _name(_text(image)) or f"row-{row + 1}", []).append(row)
+        item_id = _text(name) or _name(_text(image)) or f"row-{row + 1}"
+        rows.setdefault(_short(item_id), []).append(row)
     return rows
+
+
+def _short(item_id: str) -> str:
+    """Cut a name that no file could have: it would stand in every message, row and report."""
+    if len(item_id) <= _LONGEST_NAME:
+        return item_id
+    return f"{item_id[:_SHOWN]}...{hashlib.sha256(item_id.encode()).hexdigest()[:16]}"
 
 
 def _name(image: str) -> str:
@@ -92,7 +104,13 @@ def _item(
     paths = [_place(image, manifest)] if image and not image_url else []
     seeds: Path | SeedTable | None = _place(listed, manifest) if listed and not seeds_url else None
     points = [own[name] for name in COORDINATE_COLUMNS if name in own]
-    if image and not listed and any(_text(value) for values in points for value in values):
+    has_points = any(_text(value) for values in points for value in values)
+    if listed and has_points:
+        raise BatchError(
+            f"The manifest {manifest} gives case {item_id} both {SEEDS_COLUMN} and a point; leave "
+            "one of them empty."
+        )
+    if image and has_points:
         placed: list[Value] = [str(path) for path in paths or (image_url,)] * len(rows)
         seeds = seed_table(manifest, {**own, IMAGE_COLUMN: placed})
     identity = [repr(sorted(own.items()))]

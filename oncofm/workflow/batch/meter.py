@@ -15,6 +15,8 @@ from oncofm.workflow.describe import rate
 from oncofm.workflow.timing import peak_memory_mib
 
 ATTEMPTS_FACT = "attempts"
+READER, WORKER = "reader", "worker"
+"""Who reads: a process of this machine, or of a cluster, which encodes, too."""
 _ATTEMPTS = TypeAdapter(list[Attempt])
 _SLOWEST = 10
 
@@ -28,8 +30,10 @@ class Meter:
     ----------
     n_workers : int
         Processes that read, or workers of a cluster.
-    usage : ReaderUsage or None
-        What the reader processes say; None of a cluster, whose workers say nothing.
+    usage : ReaderUsage
+        What they say about reading.
+    kind : str
+        What they are: ``reader`` or ``worker``.
     clock : callable
         Seconds, monotonic.
     """
@@ -37,11 +41,13 @@ class Meter:
     def __init__(
         self,
         n_workers: int,
-        usage: ReaderUsage | None = None,
+        usage: ReaderUsage,
+        kind: str = READER,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._n_workers = n_workers
         self._usage = usage
+        self._kind = kind
         self._clock = clock
         self._started, self._started_at = clock(), utc_now()
         self._waiting_s = self._writing_s = 0.0
@@ -77,17 +83,9 @@ class Meter:
     def attempt(self) -> Attempt:
         """Say what was done so far."""
         memory = {"main": round(peak_memory_mib(), 1)}
-        facts = {}
-        if self._usage is not None:
-            usage = self._usage.snapshot()
-            if usage.peak_memory_mib is not None:
-                memory["reader"] = round(usage.peak_memory_mib, 1)
-            facts = {
-                "reading_s": round(usage.reading_s, 3),
-                "held_up_s": round(usage.held_up_s, 3),
-                "bytes_read": usage.bytes_read,
-                "slowest": [(item, round(seconds, 3)) for item, seconds in usage.slowest],
-            }
+        usage = self._usage.snapshot()
+        if usage.peak_memory_mib is not None:
+            memory[self._kind] = round(usage.peak_memory_mib, 1)
         return Attempt(
             started_at=self._started_at,
             ended_at=utc_now(),
@@ -97,8 +95,11 @@ class Meter:
             seconds=round(self._clock() - self._started, 3),
             waiting_s=round(self._waiting_s, 3),
             writing_s=round(self._writing_s, 3),
+            reading_s=round(usage.reading_s, 3),
+            held_up_s=round(usage.held_up_s, 3),
+            bytes_read=usage.bytes_read,
             peak_memory_mib=memory,
-            **facts,
+            slowest=[(item, round(seconds, 3)) for item, seconds in usage.slowest],
         )
 
 
@@ -135,9 +136,10 @@ def sum_up(attempts: Sequence[Attempt]) -> Throughput | None:
     n_cases = sum(each.n_cases for each in attempts)
     n_lesions = sum(each.n_lesions for each in attempts)
     reading_s = _total([each.reading_s for each in attempts])
-    waited_for = "cluster" if reading_s is None else "readers"
-    spent = {waited_for: waiting_s, "encoder": encoding_s, "writing": writing_s}
     kinds = {kind for each in attempts for kind in each.peak_memory_mib}
+    # Workers of a cluster used to say nothing.
+    waited_for = "cluster" if reading_s is None or WORKER in kinds else "readers"
+    spent = {waited_for: waiting_s, "encoder": encoding_s, "writing": writing_s}
     bytes_read = _total([each.bytes_read for each in attempts])
     return Throughput(
         n_cases=n_cases,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from oncofm.errors import BatchError
+from oncofm.errors import BatchError, OutputNotWritableError
 from oncofm.results.files import atomic_path
 from oncofm.results.table import ResultTable
 
@@ -53,7 +53,13 @@ def write_part(
     import pyarrow.parquet as pq
 
     place = folder / PARTS
-    place.mkdir(exist_ok=True)
+    try:
+        place.mkdir(exist_ok=True)  # not its parents: without them the ledger is gone, too
+    except OSError as error:
+        raise OutputNotWritableError(
+            f"{place} cannot be written ({error.strerror}); put back the output folder, or choose "
+            "another, then run again."
+        ) from error
     files = {}
     for kind, of_items in tables.items():
         if not of_items:

@@ -1,5 +1,6 @@
 """How fast a batch is, for people and for monitoring."""
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -7,7 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from oncofm.errors import OutputNotWritableError
 from oncofm.results.files import write_text
+
+log = logging.getLogger(__name__)
 
 _METRICS_EVERY_S = 5.0
 _METRICS = (
@@ -103,11 +107,24 @@ class MetricsFile:
         self._written_at = float("-inf")
 
     def refresh(self, at_once: bool) -> None:
-        """Write it, if it is time."""
+        """Write it, if it is time.
+
+        Raises
+        ------
+        OutputNotWritableError
+            If it cannot be written the first time; later that is logged, and the batch goes on.
+        """
         now = self._progress.clock()
-        if at_once or now - self._written_at >= _METRICS_EVERY_S:
-            self._written_at = now
+        if not (at_once or now - self._written_at >= _METRICS_EVERY_S):
+            return
+        is_first = self._written_at == float("-inf")
+        self._written_at = now
+        try:
             write_text(self._path, self._progress.metrics())
+        except OutputNotWritableError as error:
+            if is_first:
+                raise
+            log.warning("%s", error)
 
 
 def _labelled(name: str, counts: Counter[str]) -> list[tuple[str, int]]:

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
+from pathlib import Path
 
-from oncofm.errors import InputNotFoundError, OncofmError
+from oncofm.errors import InputNotFoundError, OncofmError, UnreadableFileError
 from oncofm.imaging.dicom_series import DicomSeries
 from oncofm.imaging.patch import PatchSpec
 from oncofm.imaging.scan import SkippedFile
@@ -151,7 +152,27 @@ def _survey(item: Item) -> Survey:
         return survey_scan(read_scan(item.catalog, item.places), seeds=item.seeds)
     if not item.paths:
         raise InputNotFoundError(f"Item {item.item_id} has no image; add its image_path.")
+    _require_access(item)
     return survey_inputs(item.paths, item.seeds)
+
+
+def _require_access(item: Item) -> None:
+    """Tell paths that the system refuses to look at from those that lead nowhere.
+
+    Raises
+    ------
+    UnreadableFileError
+        If there is one.
+    """
+    seeds = [item.seeds] if isinstance(item.seeds, Path) else []
+    for path in (*item.paths, *seeds):
+        try:
+            path.exists()
+        except OSError as error:
+            raise UnreadableFileError(
+                f"A path of item {item.item_id} cannot be looked at ({error.strerror}); correct "
+                "it, or mend the permissions of its folders."
+            ) from error
 
 
 def _require_files(item: Item) -> None:

@@ -20,7 +20,7 @@ from typing import Any
 from oncofm.errors import BatchError
 from oncofm.workflow.batch.items import Item
 from oncofm.workflow.batch.reader import ItemEnd, ItemFailed, Message, serve
-from oncofm.workflow.batch.usage import ReaderUsage, bytes_read_by
+from oncofm.workflow.batch.usage import ItemUsage, ReaderUsage, bytes_read_by
 from oncofm.workflow.settings import Settings
 from oncofm.workflow.timing import peak_memory_of
 
@@ -88,7 +88,7 @@ class _ItemClock:
         n_bytes = None if before is None or now is None else now - before
         memory_mib = peak_memory_of(self._process.pid)
         reading_s = self._limit_s - self._left_s
-        usage.add(item.item_id, reading_s, self._held_up_s, memory_mib, n_bytes)
+        usage.add([ItemUsage(item.item_id, reading_s, self._held_up_s, memory_mib, n_bytes)])
 
 
 class Readers:

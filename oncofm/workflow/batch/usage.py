@@ -1,8 +1,8 @@
-"""What reader processes have used, as the process that looks after them sees it."""
+"""What reading takes: of each item, and of all together."""
 
 import heapq
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,18 +11,38 @@ _SLOWEST = 10
 
 
 @dataclass(frozen=True)
-class Usage:
-    """What reader processes have used together.
+class ItemUsage:
+    """What reading an item took, however it ended.
 
     Attributes
     ----------
+    item_id : str
+        Of the item.
     reading_s, held_up_s : float
-        Seconds that they worked on items, and that they waited for somebody to take what they
-        had read.
-    peak_memory_mib : float or None
-        Largest resident set of any of them; None where the system does not say.
+        Seconds of work on it, and seconds until somebody took what was read.
+    memory_mib : float or None
+        Largest resident set so far of the process that read it; None where the system does not say.
     bytes_read : int or None
         By read calls, inputs or not; None where the system does not say.
+    """
+
+    item_id: str
+    reading_s: float
+    held_up_s: float
+    memory_mib: float | None = None
+    bytes_read: int | None = None
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What reading took all together.
+
+    Attributes
+    ----------
+    reading_s, held_up_s, bytes_read
+        Sums of those of the items.
+    peak_memory_mib : float or None
+        Largest resident set of any process that read.
     slowest : tuple of (str, float)
         Items that took longest, with their seconds.
     """
@@ -42,26 +62,23 @@ class ReaderUsage:
         self._usage = Usage()
         self._slowest: list[tuple[float, str]] = []
 
-    def add(
-        self,
-        item_id: str,
-        reading_s: float,
-        held_up_s: float,
-        memory_mib: float | None,
-        bytes_read: int | None,
-    ) -> None:
-        """Add an item that has ended, however it did."""
+    def add(self, items: Iterable[ItemUsage]) -> None:
+        """Add items that have ended."""
         with self._lock:
-            before = self._usage
-            self._usage = replace(
-                before,
-                reading_s=before.reading_s + reading_s,
-                held_up_s=before.held_up_s + held_up_s,
-                peak_memory_mib=_known(max, before.peak_memory_mib, memory_mib),
-                bytes_read=_known(int.__add__, before.bytes_read, bytes_read),
-            )
-            put = heapq.heappush if len(self._slowest) < _SLOWEST else heapq.heappushpop
-            put(self._slowest, (reading_s, item_id))
+            for item in items:
+                self._add(item)
+
+    def _add(self, item: ItemUsage) -> None:
+        before = self._usage
+        self._usage = replace(
+            before,
+            reading_s=before.reading_s + item.reading_s,
+            held_up_s=before.held_up_s + item.held_up_s,
+            peak_memory_mib=_known(max, before.peak_memory_mib, item.memory_mib),
+            bytes_read=_known(int.__add__, before.bytes_read, item.bytes_read),
+        )
+        put = heapq.heappush if len(self._slowest) < _SLOWEST else heapq.heappushpop
+        put(self._slowest, (item.reading_s, item.item_id))
 
     def snapshot(self) -> Usage:
         """Say what was reported so far."""

@@ -128,7 +128,7 @@ class WorkflowContext:
         """
         worklist = self._worklist()
         if self.output is not None:
-            check_free_space(self.output, worklist)
+            check_free_space(self.output, worklist, self.settings)
         load_encoder = self.start_loading()
         self.outcomes = encode(
             worklist, load_encoder, self.settings, self.timing, self.report, self.heads
