@@ -18,17 +18,17 @@ from oncofm.pacs.errors import ObjectRefusedError
 OWN_MANUFACTURER, OWN_SERIES = "oncofm", range(9001, 9005)
 """What this software writes carries them: reports (9001 to 9003) and key images (9004)."""
 
-_IMAGES = (
-    "1.2.840.10008.5.1.4.1.1.2",  # CT Image
-    "1.2.840.10008.5.1.4.1.1.2.1",  # Enhanced CT Image
-    "1.2.840.10008.5.1.4.1.1.2.2",  # Legacy Converted Enhanced CT Image
-)
-_SEGMENTATIONS = (
-    "1.2.840.10008.5.1.4.1.1.66.4",  # Segmentation
-    "1.2.840.10008.5.1.4.1.1.66.7",  # Label Map Segmentation
-    "1.2.840.10008.5.1.4.1.1.481.3",  # RT Structure Set
-)
-"""Jobs read these and images."""
+_KINDS = {
+    "1.2.840.10008.5.1.4.1.1.2": "image",  # CT Image
+    "1.2.840.10008.5.1.4.1.1.2.1": "image",  # Enhanced CT Image
+    "1.2.840.10008.5.1.4.1.1.2.2": "image",  # Legacy Converted Enhanced CT Image
+    "1.2.840.10008.5.1.4.1.1.66.4": "seg",  # Segmentation
+    "1.2.840.10008.5.1.4.1.1.66.7": "seg",  # Label Map Segmentation
+    "1.2.840.10008.5.1.4.1.1.481.3": "rtstruct",  # RT Structure Set
+}
+"""What jobs read; besides measurement reports, which other reports share their classes with."""
+_MEASUREMENTS = ("126000", "DCM")
+"""Title of a measurement report (PS3.16 TID 1500), whose groups jobs read as lesions."""
 
 _UID = re.compile(r"[0-9]+(?:\.[0-9]+)*")
 _MAX_UID = 64
@@ -38,6 +38,7 @@ _CHUNK = 1 << 20
 _SEQUENCES = {
     "SEG": ("ReferencedSeriesSequence", "SegmentSequence"),
     "RTSTRUCT": ("ReferencedFrameOfReferenceSequence", "StructureSetROISequence"),
+    "SR": ("ConceptNameCodeSequence",),
 }
 
 
@@ -55,6 +56,8 @@ class ObjectFacts:
         Of segments and ROIs.
     references : tuple of str
         SOP Instance UIDs of the images that a SEG or RTSTRUCT is about, in this study.
+    has_measurements : bool
+        Whether it is a measurement report, which may say where lesions are.
     is_own : bool
         Whether this software wrote it.
     """
@@ -69,22 +72,13 @@ class ObjectFacts:
     series_description: str = ""
     labels: tuple[str, ...] = ()
     references: tuple[str, ...] = ()
+    has_measurements: bool = False
     is_own: bool = False
 
     @property
-    def is_input(self) -> bool:
-        """Whether jobs read it; a dose report, say, goes with its study and changes nothing."""
-        return self.is_image or self.is_segmentation
-
-    @property
-    def is_image(self) -> bool:
-        """Whether lesions may lie in it."""
-        return self.sop_class in _IMAGES
-
-    @property
-    def is_segmentation(self) -> bool:
-        """Whether it says where lesions are."""
-        return self.sop_class in _SEGMENTATIONS
+    def kind(self) -> str:
+        """What it is to a job: ``image``, ``seg``, ``rtstruct``, ``sr``, or nothing."""
+        return "sr" if self.has_measurements else _KINDS.get(self.sop_class, "")
 
     def to_json(self) -> str:
         """Write it as JSON."""
@@ -153,7 +147,12 @@ def read_facts(data: bytes) -> ObjectFacts:
             more = pydicom.dcmread(
                 io.BytesIO(data), stop_before_pixels=True, specific_tags=list(keywords)
             )
-            facts = replace(facts, labels=_labels(more), references=_references(more))
+            facts = replace(
+                facts,
+                labels=_labels(more),
+                references=_references(more),
+                has_measurements=_has_measurements(more),
+            )
     except ObjectRefusedError:
         raise
     except Exception as error:  # garbled bytes make pydicom raise anything
@@ -216,6 +215,14 @@ def _labels(dataset: Dataset) -> tuple[str, ...]:
     segments = [_text(item, "SegmentLabel") for item in dataset.get("SegmentSequence") or ()]
     rois = [_text(item, "ROIName") for item in dataset.get("StructureSetROISequence") or ()]
     return tuple(dict.fromkeys([*segments, *rois]))
+
+
+def _has_measurements(dataset: Dataset) -> bool:
+    titles = dataset.get("ConceptNameCodeSequence") or ()
+    return any(
+        (_text(title, "CodeValue"), _text(title, "CodingSchemeDesignator")) == _MEASUREMENTS
+        for title in titles
+    )
 
 
 def _references(dataset: Dataset) -> tuple[str, ...]:

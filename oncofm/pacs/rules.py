@@ -79,7 +79,11 @@ def missing(rule: Rule, objects: Sequence[StoredObject]) -> list[str]:
         Half-sentences; empty if nothing is missing.
     """
     present = [item for item in objects if item.present]
-    modalities = {item.facts.modality for item in present}
+    modalities = {
+        item.facts.modality
+        for item in present
+        if item.facts.modality != "SR" or item.facts.kind == "sr"  # no dose report, say
+    }
     found = [
         f"no {' or '.join(wanted.split('|'))} has come"
         for wanted in rule.require
@@ -95,21 +99,27 @@ def missing(rule: Rule, objects: Sequence[StoredObject]) -> list[str]:
             )
     if rule.match.labels and not any(item.facts.labels for item in present):
         found.append("no segment or ROI has come whose label could fit the rule")
-    n_gone = sum(1 for item in objects if was_deleted(item))
+    n_gone = sum(1 for item in objects if was_deleted(rule, item))
     if n_gone:
         found.append(f"{n_gone} objects of the earlier job were deleted; send the study again")
     return list(dict.fromkeys(found))
 
 
-def awaits_images(objects: Sequence[StoredObject]) -> bool:
-    """Whether a segmentation came first: what rules go by may come with its images."""
-    has_images = any(item.facts.is_image for item in objects)
-    return not has_images and any(item.present and item.facts.is_segmentation for item in objects)
+def awaits_images(rules: Sequence[Rule], objects: Sequence[StoredObject]) -> bool:
+    """Whether an annotation came first: what rules go by may come with its images."""
+    if any(item.facts.kind == "image" for item in objects):
+        return False
+    return any(item.present and is_input(rule, item) for rule in rules for item in objects)
 
 
-def was_deleted(item: StoredObject) -> bool:
+def is_input(rule: Rule, item: StoredObject) -> bool:
+    """Whether a job reads an object; a dose report, say, only goes with its study."""
+    return item.facts.kind in ("image", *rule.settings.seed_kinds)
+
+
+def was_deleted(rule: Rule, item: StoredObject) -> bool:
     """Whether an earlier job read an object that is not there any more."""
-    return item.facts.is_input and bool(item.done_file) and not item.present
+    return is_input(rule, item) and bool(item.done_file) and not item.present
 
 
 def facts_of(facts: StudyFacts, key: str) -> frozenset[str]:

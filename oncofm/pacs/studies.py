@@ -31,7 +31,14 @@ from oncofm.pacs.database import (
 )
 from oncofm.pacs.objects import digest
 from oncofm.pacs.receive import Received
-from oncofm.pacs.rules import awaits_images, choose_rule, missing, study_facts, was_deleted
+from oncofm.pacs.rules import (
+    awaits_images,
+    choose_rule,
+    is_input,
+    missing,
+    study_facts,
+    was_deleted,
+)
 from oncofm.pacs.work_queue import WorkQueue
 from oncofm.pacs.workers import is_gone
 
@@ -262,7 +269,7 @@ class Studies:
             message = "; ".join(lacking)
             if lacking and not is_late:
                 self._move(study, WAITING, "incomplete", message, fresh=0, rule=rule.name)
-            elif is_late and any(map(was_deleted, objects)):
+            elif is_late and any(was_deleted(rule, item) for item in objects):
                 self._move(study, QUARANTINED, "objects_gone", message, fresh=0, rule=rule.name)
             else:
                 self._move(
@@ -283,7 +290,10 @@ class Studies:
         if now < study.last_at + self._longest_quiet_s:
             self._look_again(study, study.last_at + self._longest_quiet_s)
             return
-        if awaits_images(objects) and now < study.first_at + self._longest_force_s:
+        if (
+            awaits_images(self._config.rules, objects)
+            and now < study.first_at + self._longest_force_s
+        ):
             message = "no rule fits, and no images have come yet"
             self._move(study, WAITING, "incomplete", message, fresh=0, rule="")
         else:
@@ -296,7 +306,7 @@ class Studies:
 
     def _is_news(self, study: Study, rule: Rule, present: Sequence[StoredObject]) -> bool:
         """Whether a job that was done before could end another way now."""
-        inputs = [item for item in present if item.facts.is_input]
+        inputs = [item for item in present if is_input(rule, item)]
         if any(item.file != item.done_file for item in inputs):
             return True
         return bool(inputs) and study.done_with != self._fingerprint(rule)

@@ -5,6 +5,7 @@ import pytest
 from nodes import change_seg, free_port, make_config, pacs, running
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from reports import PROVENANCE, describe_lesions
 
 from oncofm.pacs.care import drop, requeue
 from oncofm.pacs.database import SENT
@@ -13,6 +14,7 @@ from oncofm.pacs.jobs import JobEnd
 from oncofm.pacs.send import Sender
 from oncofm.pacs.studies import ReportFile
 from oncofm.pacs.verdict import Verdict
+from oncofm.results.sr import write_sr
 
 CT_RULE = {
     "name": "ct",
@@ -83,6 +85,40 @@ def test_dose_report_after_the_images_are_deleted(node, study, dose, tmp_path):
     changed = change_seg(study.seg_file, tmp_path / "seg.dcm", keep_uid=True)
     come(node, [*study.ct_files, changed], 25, "done")
     assert node.study.revision == 2
+
+
+@pytest.fixture
+def points(study, tmp_path):
+    """Write points into a report, as a viewer does."""
+    headers = [pydicom.dcmread(path, stop_before_pixels=True) for path in study.ct_files]
+    lesions = describe_lesions(study, pydicom.dcmread(study.seg_file))
+    write_sr(tmp_path / "points.dcm", headers, lesions, PROVENANCE, style="point")
+    report = pydicom.dcmread(tmp_path / "points.dcm")
+    report.Manufacturer, report.SeriesNumber = "Viewer", 7
+    report.save_as(tmp_path / "points.dcm")
+    return tmp_path / "points.dcm"
+
+
+def test_measurement_report_hours_after_its_images(tmp_path, study, dose, points):
+    settings = {"seed_kinds": ["seg", "sr"]}
+    rule = CT_RULE | {"require": ["CT", "SEG|SR"], "settings": settings}
+    with running(make_config(tmp_path / "etc", {}, rules=[rule])) as node:
+        come(node, [*study.ct_files, dose], 25, "waiting")
+        assert node.study.message == "no SEG or SR has come"
+        node.clock.now += 3600
+        come(node, [points], 26, "done")
+        node.wait(lambda: not node.spooled)
+        points.write_bytes(points.read_bytes().replace(b"Viewer", b"Reader"))
+        come(node, [points], 1, "waiting")
+        come(node, study.ct_files, 25, "done")
+        assert node.study.revision == 2
+
+
+def test_measurement_report_that_no_job_reads(node, study, points):
+    come(node, [*study.ct_files, study.seg_file], 25, "done")
+    node.wait(lambda: not node.spooled)
+    come(node, [points], 1, "done")
+    assert (node.study.revision, len(node.runner.orders)) == (1, 1)
 
 
 def test_a_slow_rule_has_time_to_fit(tmp_path, study):
