@@ -41,7 +41,8 @@ class Draft:
         if error is None and not self.lesions:
             error = NoSeedsError(
                 f"Nothing says where the lesions of volume {self.case_id} are; add a DICOM SEG, "
-                "RTSTRUCT or SR that refers to it, or give its lesions as seeds."
+                "RTSTRUCT or SR that refers to it, or name its lesions as seeds "
+                "(--seeds, or columns of a manifest)."
             )
         return Case(
             case_id=self.case_id,

@@ -90,6 +90,14 @@ def test_a_broken_ledger(tmp_path, content):
 def test_a_folder_without_a_batch(tmp_path):
     with pytest.raises(BatchError, match="holds no batch"), read_ledger(tmp_path):
         pass
+    with closing(sqlite3.connect(tmp_path / "ledger.sqlite")) as database:
+        database.execute("PRAGMA journal_mode = WAL")  # and then its process was killed
+    with pytest.raises(BatchError, match="holds no batch"), read_ledger(tmp_path):
+        pass
+    with open_ledger(tmp_path):
+        pass
+    with read_ledger(tmp_path) as ledger:
+        assert ledger.results() == {}
 
 
 def test_a_transaction_is_all_or_nothing(tmp_path):

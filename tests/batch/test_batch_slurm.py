@@ -165,7 +165,8 @@ def test_what_an_ended_task_has_done_is_kept(
     assert site.ends(job) == [exit_code], site.log(job)
     (shard,) = site.shards
     n_finished = batch_status(shard).n_finished
-    assert 1 <= n_finished < 5
+    assert n_finished >= 1
+    assert n_finished < 5 or exit_code == "143:0"  # what is read by then is finished
     assert site.scratch == []
 
     again = site.submit("--array=0")
@@ -225,10 +226,10 @@ def test_each_task_of_srun_has_a_shard_and_a_card_of_its_own(site, batch, studie
     options += ["--signal=TERM@120", "--requeue", "--open-mode=append", "--wrap", wrapped]
 
     ended = site.sbatch(*options, ONCOFM_GATE_AFTER="1", ONCOFM_GRACE_S="600")
-    site.wait_for_cases(1, ended)
+    site.wait_for_cases(2, ended)  # one of each task
     site.slurm.call("scancel", "--signal=TERM", ended)  # to the tasks, as before the time limit
     assert site.ends(ended) == ["143:0"], site.log(ended)
-    assert 1 <= sum(batch_status(shard).n_finished for shard in site.shards) < 5
+    assert all(batch_status(shard).n_finished for shard in site.shards)
     job = site.sbatch(*options)
     assert site.ends(job) == ["0:0"], site.log(job)
 

@@ -231,10 +231,11 @@ def test_dark_and_light(browser, report, picture):
 FRAME = """
 <iframe id="phone" width="390" height="800" style="border: 0" srcdoc="{}"></iframe>
 <script>
-phone.onload = () => {{
+// Some time after it was loaded: once its style was not there yet.
+phone.onload = () => setTimeout(() => {{
   const page = phone.contentDocument.documentElement;
   document.title = [phone.contentWindow.innerWidth, page.scrollWidth - page.clientWidth];
-}};
+}}, 500);
 </script>
 """
 

@@ -20,7 +20,8 @@ LEDGER_FILE, LOCK_FILE = "ledger.sqlite", "ledger.lock"
 REPORT_FAILED = "report_failed"
 """Reason of an item whose features are there, and not all of what was to leave as DICOM."""
 _VERSION = "1"
-_SCHEMA = """
+_SCHEMA = f"""
+BEGIN;
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS items (
     item_id TEXT PRIMARY KEY,
@@ -38,6 +39,8 @@ CREATE TABLE IF NOT EXISTS items (
 );
 CREATE TABLE IF NOT EXISTS parts (part INTEGER PRIMARY KEY, files TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS reports (case_id TEXT PRIMARY KEY, item_id TEXT NOT NULL);
+INSERT OR IGNORE INTO facts VALUES ('version', '{_VERSION}');
+COMMIT;
 """
 
 
@@ -235,9 +238,12 @@ def read_ledger(folder: Path) -> Iterator[Ledger]:
         If there is none, or it cannot be used.
     """
     path = folder / LEDGER_FILE
+    no_batch = BatchError(f"{folder} holds no batch; name the output folder of `oncofm batch`.")
     if not os.path.isfile(path):  # noqa: PTH113 - unlike Path.is_file it raises nothing
-        raise BatchError(f"{folder} holds no batch; name the output folder of `oncofm batch`.")
+        raise no_batch
     with _connect(path, "ro") as database:
+        if not database.execute("SELECT 1 FROM sqlite_master").fetchone():
+            raise no_batch  # its process ended before it began
         ledger = Ledger(database)
         _check_version(ledger, folder)
         yield ledger
@@ -260,9 +266,7 @@ def _connect(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
 
 def _check_version(ledger: Ledger, folder: Path) -> None:
     version = ledger.fact("version")
-    if version is None:
-        ledger.note(version=_VERSION)
-    elif version != _VERSION:
+    if version != _VERSION:
         raise BatchError(
             f"The ledger in {folder} is of version {version}, this program writes {_VERSION}; "
             "choose another output folder."
