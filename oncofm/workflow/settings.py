@@ -115,6 +115,11 @@ class Settings:
         if self.batch_size is not None and self.batch_size < 1:
             raise SettingInvalidError(f"The batch size is {self.batch_size}; it must be positive.")
 
+    @property
+    def writes_dicom(self) -> bool:
+        """Whether anything leaves as DICOM."""
+        return self.sr != "none" or self.key_images
+
 
 def _check(name: str, value: Any, allowed: tuple[str, ...]) -> None:
     if value not in allowed:

@@ -714,6 +714,7 @@ def test_two_items_of_one_series_do_not_overwrite_each_other_s_reports(batch, st
         "has no report: item reader-2 has one of that name; compute item reader-1 into a folder of "
         "its own."
     )
+    assert batch(path, "without").result.exit_code == 0
     both = batch(path, "both", settings=settings)
     with read_ledger(both.output) as ledger:
         assert sorted(entry.state for entry in ledger.entries().values()) == ["done", "partial"]

@@ -45,10 +45,9 @@ def work_through(
         Whether SIGTERM ended it early; what was in hand by then is committed.
     """
     by_position = {item.position: item for item in items}
-    writes_dicom = settings.sr != "none" or settings.key_images
     with _noting_sigterm() as terminated:
         computed, meter = computer.begin(
-            items, keep_volumes=writes_dicom, is_stopped=lambda: bool(terminated)
+            items, keep_volumes=settings.writes_dicom, is_stopped=lambda: bool(terminated)
         )
         for outcome in computed:
             result = conclude(by_position[outcome.position], outcome, heads, settings)

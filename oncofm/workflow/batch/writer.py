@@ -113,7 +113,8 @@ class Writer:
     def _reporter(self, outcome: CaseOutcome, item_id: str) -> str:
         """Say whose reports are called by a case: of items with one series the first one's."""
         case_id = outcome.case.case_id
-        if not outcome.done or outcome.case.volume is None:
+        has_report = outcome.done and outcome.case.volume is not None
+        if not (has_report and self._settings.writes_dicom):
             return item_id
         reporter = self._reporting.get(case_id) or self._ledger.reporting_item(case_id) or item_id
         self._reporting[case_id] = reporter
