@@ -22,6 +22,7 @@ NOT_ABOUT_INPUTS = {
     "test_an_output_that_is_a_file",  # outputs: test_container.py
     "test_an_output_without_permission",
     "test_a_disk_that_is_too_small_is_found_before_work",
+    "test_a_disk_without_room_for_key_images",
     "test_a_disk_that_fills_up_during_the_run",
     "test_inputs_are_never_touched",  # mounted read-only
     "test_usage_errors_exit_with_1",  # arguments of another command

@@ -22,7 +22,11 @@ assert _spec is not None
 assert _spec.loader is not None
 _module = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(_module)
-_ELSEWHERE = {"test_ten_thousand_unrelated_files", "test_json_progress"}
+_ELSEWHERE = {
+    "test_ten_thousand_unrelated_files",
+    "test_json_progress",
+    "test_a_disk_without_room_for_key_images",
+}
 """Slow, or about arguments that have tests of their own here."""
 _FIXTURES = ("good_study", "template", "bench", "small_disk")
 globals().update(
