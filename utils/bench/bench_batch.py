@@ -5,7 +5,8 @@ for each lesion, (b) against ``oncofm run`` in a loop, (c) as a share of the bou
 of reading (headers, decoding, sampling) and encoding, each measured alone, and (d) the memory of
 all processes together at two numbers of cases.
 Usage: python utils/bench/bench_batch.py [--cases 200] [--slices 300] [--syntax raw|jpegls]
-    [--workers 2] [--loop 3] [--engine torch|openvino] [--folder FOLDER]
+    [--workers 2] [--loop 3] [--engine torch|openvino] [--precision fp32|bf16]
+    [--folder FOLDER]
 
 The cases are links to a few series, so that the disk holds them all; what a disk reads in a second
 is therefore not part of the bound.
@@ -126,13 +127,13 @@ def read_seconds(folders: list[Path]) -> float:
     return statistics.median(read(number, folder) for number, folder in enumerate(folders))
 
 
-def encode_seconds(weights: Path, engine: str) -> float:
+def encode_seconds(weights: Path, engine: str, precision: str) -> float:
     """Seconds for a patch, in batches of eight."""
     import numpy as np
 
     from oncofm.encoders import load_encoder
 
-    encoder = load_encoder("fmcib", weights, engine=engine)
+    encoder = load_encoder("fmcib", weights, engine=engine, precision=precision)
     patches = np.random.default_rng(0).random((8, 1, 50, 50, 50), np.float32)
     encoder.encode(patches)
     times = []
@@ -151,6 +152,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--loop", type=int, default=3, help="single cases to time")
     parser.add_argument("--engine", choices=("torch", "openvino"), default="torch")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--folder", type=Path, help="where to put some GB of files")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=given.folder) as name:
@@ -165,7 +167,7 @@ def main() -> None:
 
 def measure(folder: Path, given: argparse.Namespace) -> None:
     weights = folder / "weights.torch"
-    own = ["--weights", str(weights), "--engine", given.engine]
+    own = ["--weights", str(weights), "--engine", given.engine, "--precision", given.precision]
 
     def batch(n_cases: int) -> tuple[float, float]:
         manifest = link_cases(folder / "templates", folder / f"cases-{n_cases}", n_cases)
@@ -186,11 +188,12 @@ def measure(folder: Path, given: argparse.Namespace) -> None:
     )
     laps, _ = patch_by_monai(folders[0] / "ct")
     read = read_seconds(folders)
-    encode = encode_seconds(weights, given.engine)
+    encode = encode_seconds(weights, given.engine, given.precision)
     whole_volume = 2 * (sum(laps.values()) + encode)
     bound = max(2 * encode, read / given.workers)
     print(
-        f"{given.cases} cases of {given.slices} slices ({given.syntax}), 2 lesions, {given.engine}"
+        f"{given.cases} cases of {given.slices} slices ({given.syntax}), 2 lesions, "
+        f"{given.engine}, {given.precision}"
     )
     print(f"batch                     {seconds:8.1f} s, {per_case:6.3f} s a case after the start")
     print(
