@@ -72,13 +72,11 @@ def ask_peer(
 
 
 def _ask(association: Association, question: Question) -> Verdict:
-    if not association.is_established:
-        return Verdict(PENDING, "", "The peer ended the association; it is asked again.")
     information = _information(question)
     try:
         answer, _ = association.send_n_action(information, _REQUEST, COMMITMENT, _INSTANCE)
-    except RuntimeError:  # it was ended just now
-        answer = Dataset()
+    except RuntimeError:  # there is none any more
+        return Verdict(PENDING, "", "The peer ended the association; it is asked again.")
     if "Status" not in answer:
         return Verdict(PENDING, "", "The peer did not answer in time; it is asked again.")
     status = int(answer.Status)

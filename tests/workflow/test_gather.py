@@ -217,6 +217,8 @@ def test_seeds_that_are_nothing_of_the_kind(study, tmp_path):
         cases([study.folder], tmp_path / "notes.txt")
     with pytest.raises(InputNotFoundError, match="does not exist"):
         cases([study.folder], tmp_path / "absent.csv")
+    with pytest.raises(InputNotFoundError, match=r"cannot be looked at \(File name too long\); co"):
+        cases([study.folder], tmp_path / ("x" * 300))
 
 
 @pytest.mark.parametrize(
